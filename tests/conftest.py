@@ -1,0 +1,146 @@
+"""Fixtures of the whole suite: a clean process before and after every test."""
+
+import contextvars
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+import trustme
+
+import flext_observability as fo
+from tests.fixtures.collector import Collector, Protocol
+from tests.fixtures.programs import is_telemetry_variable
+
+PROTOCOLS: tuple[Protocol, ...] = ("grpc", "http/protobuf")
+# Threads of the library carry its name, those of the SDK theirs.
+LIBRARY_THREADS = ("flext", "otel", "opentelemetry")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
+    """Run a test in a context of its own: no span or correlation id outlives it."""
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    contextvars.copy_context().run(pyfuncitem.obj, **arguments)
+    return True
+
+
+@pytest.fixture(autouse=True)
+def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Start without settings from outside; end as before any setup."""
+    for name in filter(is_telemetry_variable, list(os.environ)):
+        monkeypatch.delenv(name)
+    root = logging.getLogger()
+    handlers, level = set(root.handlers), root.level
+    yield
+    fo.shutdown(timeout_s=1.0)
+    left = set(root.handlers) - handlers
+    for handler in left:
+        root.removeHandler(handler)
+    root.setLevel(level)
+    ours = {handler for handler in left if "flext" in type(handler).__module__}
+    assert not ours, f"handlers that shutdown left on the root logger: {ours}"
+    assert_no_threads()
+
+
+def assert_no_threads(within_s: float = 2.0) -> None:
+    """After shutdown no thread of the library or the SDK lives on."""
+    deadline = time.monotonic() + within_s
+    while alive := library_threads():
+        assert time.monotonic() < deadline, f"threads left after shutdown: {alive}"
+        time.sleep(0.01)
+
+
+def library_threads() -> list[str]:
+    """Names of the running threads that the library or the SDK started."""
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.lower().startswith(LIBRARY_THREADS)
+    ]
+
+
+@pytest.fixture(params=PROTOCOLS, ids=["grpc", "http"])
+def protocol(request: pytest.FixtureRequest) -> Protocol:
+    """Each OTLP protocol in turn."""
+    return cast("Protocol", request.param)
+
+
+@pytest.fixture
+def collector(protocol: Protocol) -> Iterator[Collector]:
+    """An OTLP server, once for each protocol."""
+    with Collector(protocol) as server:
+        yield server
+
+
+@pytest.fixture
+def second_collector(protocol: Protocol) -> Iterator[Collector]:
+    """Another OTLP server of the same protocol."""
+    with Collector(protocol) as server:
+        yield server
+
+
+@pytest.fixture
+def http_collector() -> Iterator[Collector]:
+    """An OTLP/HTTP server, where the protocol makes no difference."""
+    with Collector("http/protobuf") as server:
+        yield server
+
+
+@pytest.fixture
+def grpc_collector() -> Iterator[Collector]:
+    """An OTLP/gRPC server."""
+    with Collector("grpc") as server:
+        yield server
+
+
+class Certificates:
+    """PEM files of a certificate authority, a server and a client."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = trustme.CA()
+        self.authority = folder / "authority.pem"
+        authority.cert_pem.write_to_path(str(self.authority))
+        self.server = self._issue(authority, folder / "server", "localhost")
+        self.client = self._issue(authority, folder / "client", "client@example.org")
+        self.stranger = self._issue(trustme.CA(), folder / "other", "x@example.org")
+
+    @staticmethod
+    def _issue(authority: trustme.CA, stem: Path, name: str) -> tuple[Path, Path]:
+        issued = authority.issue_cert(name)
+        key, chain = stem.with_suffix(".key"), stem.with_suffix(".pem")
+        issued.private_key_pem.write_to_path(str(key))
+        for number, part in enumerate(issued.cert_chain_pems):
+            part.write_to_path(str(chain), append=number > 0)
+        return key, chain
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Real certificates, made once."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def tls_collector(
+    protocol: Protocol, certificates: Certificates
+) -> Iterator[Collector]:
+    """An OTLP server that speaks TLS."""
+    with Collector(protocol, identity=certificates.server) as server:
+        yield server
+
+
+@pytest.fixture
+def mtls_collector(
+    protocol: Protocol, certificates: Certificates
+) -> Iterator[Collector]:
+    """An OTLP server that speaks TLS and wants to see a client certificate."""
+    with Collector(
+        protocol, identity=certificates.server, client_ca=certificates.authority
+    ) as server:
+        yield server

@@ -1,0 +1,1 @@
+"""The library in whole processes, and against programs we did not write."""

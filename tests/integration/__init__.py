@@ -1,0 +1,1 @@
+"""The library against a real OTLP server over a socket."""
