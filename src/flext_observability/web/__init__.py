@@ -1,0 +1,1 @@
+"""Doors to the outside: receivers and, later, pages and endpoints."""
