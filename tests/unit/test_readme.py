@@ -17,7 +17,9 @@ BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
-CONSOLE = re.compile(r"^```(?:console|sh|shell|bash)\n(.*?)^```$", re.DOTALL | re.M)
+CONSOLE = re.compile(
+    r"^```(?:console|sh|shell|bash)\n(.*?)^```$", re.DOTALL | re.MULTILINE
+)
 TARGET = re.compile(r"^([a-z][a-z0-9-]*):(?!=)", re.MULTILINE)
 
 
@@ -71,7 +73,8 @@ def test_python_block_runs(block: Block, tmp_path: Path) -> None:
 
 def test_readme_has_blocks() -> None:
     """The pattern finds the README's code: nothing passes by being overlooked."""
-    fences = re.findall(r"^ *```python", README.read_text(encoding="utf-8"), re.M)
+    text = README.read_text(encoding="utf-8")
+    fences = re.findall(r"^ *```python", text, re.MULTILINE)
     assert len(blocks()) == len(fences) > 0
 
 
