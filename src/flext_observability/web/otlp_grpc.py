@@ -1,5 +1,8 @@
 """OTLP/gRPC in: the three services on a loopback port."""
 
+import errno
+import os
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
@@ -54,9 +57,13 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers(handlers)
         literal = f"[{host}]" if ":" in host else host
         try:
+            # gRPC would write its own words to stderr; a plain socket says it better.
+            _check_free(host, port)
             self.port = int(self._server.add_insecure_port(f"{literal}:{port}"))
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {literal}:{port}") from error
+        except (OSError, RuntimeError) as error:
+            number = getattr(error, "errno", None) or errno.EADDRINUSE
+            reason = os.strerror(number)
+            raise OSError(f"cannot listen on {literal}:{port}: {reason}") from error
 
     def start(self) -> None:
         """Begin to take requests."""
@@ -66,6 +73,11 @@ class GrpcServer:
         """Let running requests end, for a second at most, and close the port."""
         self._server.stop(_STOP_GRACE_S).wait()
         self._workers.shutdown()
+
+
+def _check_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    socket.create_server((host, port), family=family).close()
 
 
 def _service_handler(service: Service, deliver: Deliver) -> grpc.GenericRpcHandler:

@@ -8,6 +8,7 @@ beyond its limit.
 
 import contextlib
 import io
+import os
 import re
 import socket
 import threading
@@ -80,7 +81,14 @@ class HttpServer:
     """
 
     def __init__(self, host: str, port: int, deliver: Deliver) -> None:
-        self._listener = _Listener(host, port, deliver)
+        try:
+            self._listener = _Listener(host, port, deliver)
+        except OSError as error:
+            literal = f"[{host}]" if ":" in host else host
+            message = (
+                f"cannot listen on {literal}:{port}: {os.strerror(error.errno or 0)}"
+            )
+            raise OSError(message) from error
         self._thread = threading.Thread(
             target=self._listener.serve_forever,
             args=(0.05,),

@@ -1,7 +1,7 @@
 """What a receiver holds: the newest records of each signal, bounded and counted."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +10,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ResourceLogs
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, ResourceMetrics
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
+from .._pipeline.readable import service_name
 from ..constants import Signal
 from .otlp import ExportRequest
 
@@ -74,6 +75,11 @@ class TelemetryStore:
         """Return the log records that are held, oldest first."""
         with self._changed:
             return self._shelves[Signal.LOGS].groups()
+
+    def held_by_service(self, signal: Signal) -> dict[str, int]:
+        """Return how many records of a signal are held, by ``service.name``."""
+        with self._changed:
+            return self._shelves[signal].held_by_service()
 
     def wait_for(
         self, predicate: Callable[["TelemetryStore"], bool], timeout_s: float
@@ -144,6 +150,12 @@ class _Shelf:
 
     def counts(self) -> SignalCounts:
         return SignalCounts(self._requests, self._received, self._held, self._dropped)
+
+    def held_by_service(self) -> dict[str, int]:
+        totals: Counter[str] = Counter()
+        for entry in self._entries:
+            totals[service_name(entry.group.resource)] += entry.weight
+        return dict(totals)
 
     def groups(self) -> list[Any]:
         """Put the records back into the messages that enclosed them."""
