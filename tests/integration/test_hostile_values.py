@@ -1,0 +1,292 @@
+"""Any value in any telemetry call: nothing raises, and the neighbours arrive."""
+
+import asyncio
+import datetime
+import decimal
+import enum
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flext_observability as fo
+from tests.fixtures.collector import Collector
+from tests.fixtures.library import assert_balanced, flush, start
+
+
+class Raises:
+    """Everything that can be asked of it raises."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+    __format__ = __str__  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise RuntimeError
+
+    def __len__(self) -> int:
+        raise RuntimeError
+
+    def __iter__(self) -> Any:
+        raise RuntimeError
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError
+
+    def __hash__(self) -> int:
+        raise RuntimeError
+
+
+class Lies(str):
+    """A text whose own methods raise."""
+
+    __slots__ = ()
+
+    def encode(self, *_args: Any, **_kwargs: Any) -> bytes:
+        raise RuntimeError
+
+    def __len__(self) -> int:
+        raise RuntimeError
+
+
+class Exits:
+    """Asked for its text, it wants to leave."""
+
+    def __str__(self) -> str:
+        raise ValueError("x" * 100_000)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+CYCLE: list[Any] = [1]
+CYCLE.append(CYCLE)
+CYCLIC_DICT: dict[Any, Any] = {"a": 1}
+CYCLIC_DICT["self"] = CYCLIC_DICT
+DEEP: Any = "bottom"
+for _ in range(2_000):
+    DEEP = [DEEP]
+
+VALUES: dict[str, Any] = {
+    "none": None,
+    "surrogate": "a\ud800b",
+    "nul": "a\x00b",
+    "huge int": 10**400,
+    "over 64 bits": 2**64,
+    "under 64 bits": -(2**63) - 1,
+    "nan": float("nan"),
+    "infinity": float("inf"),
+    "megabyte": "x" * 1_000_000,
+    "megabyte of emoji": "\U0001f600" * 250_000,
+    "bytes": b"\xff\x00",
+    "many": list(range(100_000)),
+    "mixed": [1, "a", None, 2.5, b"x"],
+    "cycle": CYCLE,
+    "cyclic dict": CYCLIC_DICT,
+    "deep": DEEP,
+    "keys": {1: 2, None: 3, (1, 2): 4, "": 5},
+    "raises": Raises(),
+    "long error": Exits(),
+    "lies": Lies("abc"),
+    "class": Raises,
+    "function": len,
+    "set": {1, 2},
+    "enum": Colour.RED,
+    "moment": datetime.datetime.now(datetime.UTC),
+    "decimal": decimal.Decimal("1.5"),
+    "decimal nan": decimal.Decimal("sNaN"),
+    "complex": 1j,
+    "path": Path("/x"),
+    "exception": ValueError("x"),
+    "generator": (n for n in range(3)),
+    "coroutine function": asyncio.sleep,
+}
+HOSTILE = pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
+
+
+def settle(collector: Collector) -> None:
+    """After the hostile call, a plain record of each signal still arrives."""
+    with fo.flext_span("neighbour"):
+        fo.get_logger("shop").warning("neighbour")
+    fo.flext_counter("neighbour").add(1)
+    flush()
+    assert collector.span("neighbour")
+    assert collector.log("neighbour")
+    assert collector.metric("neighbour").value == 1
+    assert_balanced()
+
+
+@HOSTILE
+def test_attributes_of_spans(server: Collector, value: Any) -> None:
+    """As attribute of a span, event or monitored call."""
+    with fo.flext_span("hostile", attributes={"bad": value, "good": 1}) as span:
+        span.set_attribute("later", value)
+        span.set_attributes({"more": value, "fine": 2})
+        span.add_event("event", {"bad": value})
+        fo.flext_add_attributes(added=value, plain=3)
+
+    @fo.flext_monitor_function(
+        "monitored", attributes={"bad": value}, capture_args=("argument",)
+    )
+    def monitored(argument: Any) -> Any:
+        return argument
+
+    assert monitored(value) is value
+    settle(server)
+    attributes = server.span("hostile").attributes
+    assert (attributes["good"], attributes["fine"], attributes["plain"]) == (1, 2, 3)
+    assert server.span("monitored")
+
+
+@HOSTILE
+def test_names(server: Collector, value: Any) -> None:
+    """As name of a span, instrument, logger or operation, and as key."""
+    with fo.flext_span(value):
+        pass
+    with fo.flext_span("keys", attributes={"good": 1}) as span:
+        span.set_attribute(value, 1)
+
+    @fo.flext_monitor_function(value)
+    def monitored() -> int:
+        return 3
+
+    assert monitored() == 3
+    fo.flext_counter(value).add(1)
+    fo.flext_histogram(value, unit=value, description=value).record(1)
+    fo.flext_gauge(value).set(1)
+    fo.get_logger(value).warning("from a hostile logger")
+    fo.FlextStructuredLogger(value).warning("from a hostile logger")
+    settle(server)
+    assert server.span("keys").attributes["good"] == 1
+
+
+@HOSTILE
+def test_metrics(server: Collector, value: Any) -> None:
+    """As amount, label, unit or tag of a metric."""
+    fo.flext_counter("a").add(value)
+    fo.flext_counter("a").add(1, {"bad": value})
+    fo.flext_counter("a").add(1, value)
+    fo.flext_histogram("b").record(value, {"bad": value})
+    fo.flext_gauge("c").set(value, {"bad": value})
+    for made in (
+        fo.flext_create_metric("d", value),
+        fo.flext_create_metric(value, 1),
+        fo.flext_create_metric("e", 1, value),
+        fo.flext_create_metric("f", 1, tags={"bad": value}),
+        fo.flext_create_metric("g", 1, tags=value),
+        fo.flext_create_metric("h", 1, metric_type=value),
+    ):
+        assert isinstance(made, fo.FlextResult)
+        assert made.success or made.error
+    settle(server)
+
+
+@HOSTILE
+def test_logs(server: Collector, value: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """As message, argument or context of a log line or entry."""
+    log = fo.get_logger("x")
+    log.warning(value)
+    log.warning("%s", value)
+    log.warning("context", bad=value)
+    structured = fo.FlextStructuredLogger("x")
+    assert isinstance(structured.warning(value), fo.FlextResult)
+    assert isinstance(structured.bind(bad=value).error("bound"), fo.FlextResult)
+    logging.getLogger("std").warning("extra", extra={"bad": value})
+    for made in (
+        fo.flext_create_log_entry("info", value),
+        fo.flext_create_log_entry(value, "x"),
+        fo.flext_create_log_entry("info", "entry", {"bad": value, "good": 1}),
+        fo.flext_create_log_entry("info", "entry", value),
+        fo.flext_create_log_entry("info", "entry", None, value),
+    ):
+        assert isinstance(made, fo.FlextResult)
+    capfd.readouterr()
+    settle(server)
+    assert server.log("context")
+    assert server.log("bound")
+    assert server.log("extra")
+
+
+@HOSTILE
+def test_correlation(server: Collector, value: Any) -> None:
+    """As correlation id or header."""
+    fo.flext_set_correlation_id(value)
+    assert fo.flext_get_correlation_id()
+    with fo.flext_correlation_scope(value):
+        pass
+    with fo.flext_extract_headers(value):
+        pass
+    with fo.flext_extract_headers({"traceparent": value, "x-correlation-id": value}):
+        pass
+    assert isinstance(fo.flext_inject_headers(value), fo.FlextResult)
+    assert isinstance(fo.flext_inject_headers({"a": value}), fo.FlextResult)
+    settle(server)
+
+
+@HOSTILE
+@pytest.mark.parametrize(
+    "call",
+    [fo.flush, fo.shutdown, lambda value: fo.setup(value)],
+    ids=["flush", "shutdown", "setup"],
+)
+def test_life(
+    http_collector: Collector, call: Callable[[Any], Any], value: Any
+) -> None:
+    """As argument of setup, flush and shutdown."""
+    start(http_collector)
+    if isinstance(value, float | int) and call is fo.flush:
+        value = -abs(value)
+    assert isinstance(call(value), fo.FlextResult)
+
+
+@pytest.mark.parametrize(
+    "field", ["endpoint", "headers", "resource_attributes", "sample_ratio", "views"]
+)
+@HOSTILE
+def test_settings(field: str, value: Any) -> None:
+    """As any setting."""
+    fields: dict[str, Any] = {field: value, "exporters": ["none"]}
+    assert isinstance(fo.setup("shop", **fields), fo.FlextResult)
+
+
+def test_exceptions_with_a_hostile_text(server: Collector) -> None:
+    """An exception whose text raises is still recorded and re-raised unchanged."""
+
+    class Nasty(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+        __repr__ = __str__
+
+    error = Nasty()
+
+    @fo.flext_monitor_function("work")
+    def work() -> None:
+        raise error
+
+    with pytest.raises(Nasty) as caught:
+        work()
+    assert caught.value is error
+    with pytest.raises(Nasty), fo.flext_span("block"):
+        raise error
+    settle(server)
+    assert server.span("work").attributes["error.type"] == "Nasty"
+    assert server.span("block").attributes["error.type"] == "Nasty"
+
+
+def test_deep_recursion(server: Collector) -> None:
+    """A RecursionError of the user's comes through as such."""
+
+    @fo.flext_monitor_function("down")
+    def down() -> None:
+        down()
+
+    with pytest.raises(RecursionError):
+        down()
+    flush()
+    assert server.span
