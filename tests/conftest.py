@@ -13,10 +13,9 @@ import pytest
 import trustme
 
 import flext_observability as fo
-from tests.fixtures.collector import Collector, Protocol
+from tests.fixtures.collector import PROTOCOLS, Collector, Protocol
 from tests.fixtures.programs import is_telemetry_variable
 
-PROTOCOLS: tuple[Protocol, ...] = ("grpc", "http/protobuf")
 # Threads of the library carry its name, those of the SDK theirs.
 LIBRARY_THREADS = ("flext", "otel", "opentelemetry")
 

@@ -1,4 +1,4 @@
-"""Exporters beside OTLP: console, memory, Prometheus; and parts of the SDK plugged in."""
+"""Exporters beside OTLP, and parts of the SDK that the user plugs in."""
 
 import json
 import re

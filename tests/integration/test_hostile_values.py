@@ -1,7 +1,7 @@
 """Any value in any telemetry call: nothing raises, and the neighbours arrive."""
 
 import asyncio
-import datetime
+import datetime as dt
 import decimal
 import enum
 import logging
@@ -97,7 +97,7 @@ VALUES: dict[str, Any] = {
     "function": len,
     "set": {1, 2},
     "enum": Colour.RED,
-    "moment": datetime.datetime.now(datetime.UTC),
+    "moment": dt.datetime.now(dt.UTC),
     "decimal": decimal.Decimal("1.5"),
     "decimal nan": decimal.Decimal("sNaN"),
     "complex": 1j,
@@ -231,7 +231,7 @@ def test_correlation(server: Collector, value: Any) -> None:
 @HOSTILE
 @pytest.mark.parametrize(
     "call",
-    [fo.flush, fo.shutdown, lambda value: fo.setup(value)],
+    [fo.flush, fo.shutdown, fo.setup],
     ids=["flush", "shutdown", "setup"],
 )
 def test_life(
@@ -257,26 +257,26 @@ def test_settings(field: str, value: Any) -> None:
 def test_exceptions_with_a_hostile_text(server: Collector) -> None:
     """An exception whose text raises is still recorded and re-raised unchanged."""
 
-    class Nasty(Exception):
+    class NastyError(Exception):
         def __str__(self) -> str:
             raise RuntimeError
 
         __repr__ = __str__
 
-    error = Nasty()
+    error = NastyError()
 
     @fo.flext_monitor_function("work")
     def work() -> None:
         raise error
 
-    with pytest.raises(Nasty) as caught:
+    with pytest.raises(NastyError) as caught:
         work()
     assert caught.value is error
-    with pytest.raises(Nasty), fo.flext_span("block"):
+    with pytest.raises(NastyError), fo.flext_span("block"):
         raise error
     settle(server)
-    assert server.span("work").attributes["error.type"] == "Nasty"
-    assert server.span("block").attributes["error.type"] == "Nasty"
+    assert server.span("work").attributes["error.type"] == "NastyError"
+    assert server.span("block").attributes["error.type"] == "NastyError"
 
 
 def test_deep_recursion(server: Collector) -> None:

@@ -1,6 +1,6 @@
 """Our own loggers: JSON lines on stderr, and the same as records; log entries."""
 
-import datetime
+import datetime as dt
 import json
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_logger_line_and_record(collector: Collector, capfd: Capture) -> None:
         value for value in line.values() if isinstance(value, str)
     }
     (moment,) = [line[key] for key in line if key in ("time", "timestamp")]
-    assert datetime.datetime.fromisoformat(moment).tzinfo is not None
+    assert dt.datetime.fromisoformat(moment).tzinfo is not None
     assert (record.trace_id, record.span_id) == (span.trace_id, span.span_id)
     assert record.attributes["amount"] == 12.5
     assert record.attributes["correlation.id"] == "req-1"
