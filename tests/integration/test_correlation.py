@@ -53,12 +53,19 @@ def test_on_spans_of_plain_opentelemetry(server: Collector) -> None:
 
 def test_scope_restores(server: Collector) -> None:
     """Scopes nest and give back what was before, also on an exception."""
+    inside: list[str] = []
+
+    def fail() -> None:
+        with fo.flext_correlation_scope("inner"):
+            inside.append(fo.flext_get_correlation_id())
+            raise KeyError
+
     assert fo.flext_get_correlation_id() == ""
     with fo.flext_correlation_scope("outer"):
-        with pytest.raises(KeyError), fo.flext_correlation_scope("inner"):
-            assert fo.flext_get_correlation_id() == "inner"
-            raise KeyError
+        with pytest.raises(KeyError):
+            fail()
         assert fo.flext_get_correlation_id() == "outer"
+    assert inside == ["inner"]
     assert fo.flext_get_correlation_id() == ""
     assert not server.requests()
 

@@ -274,7 +274,8 @@ def test_async_generator(collector: Collector) -> None:
 
     async def main() -> None:
         talk = aecho(log)
-        assert inspect.isasyncgen(talk)
+        is_generator: bool = inspect.isasyncgen(talk)
+        assert is_generator
         assert await anext(talk) == "ready"
         assert await talk.asend("hello") == "hello"
         assert await talk.athrow(ValueError("oops")) == "caught oops"

@@ -289,4 +289,4 @@ def test_deep_recursion(server: Collector) -> None:
     with pytest.raises(RecursionError):
         down()
     flush()
-    assert server.span
+    assert server.spans("down")

@@ -55,8 +55,8 @@ def test_every_level(http_collector: Collector, capfd: Capture) -> None:
     for level in ("debug", "info", "warning", "error", "critical"):
         getattr(log, level)(level)
     try:
-        raise LookupError("gone")
-    except LookupError:
+        _ = dict[str, int]()["missing"]
+    except KeyError:
         log.exception("exception")
     flush()
     assert [record.severity_number for record in http_collector.logs()] == [
@@ -64,11 +64,11 @@ def test_every_level(http_collector: Collector, capfd: Capture) -> None:
         17,
     ]
     record = http_collector.log("exception")
-    assert record.attributes["exception.type"] == "LookupError"
-    assert record.attributes["exception.message"] == "gone"
+    assert record.attributes["exception.type"] == "KeyError"
+    assert record.attributes["exception.message"] == "'missing'"
     lines = json_lines(capfd)
     assert len(lines) == 6
-    assert "LookupError: gone" in json.dumps(lines[-1])
+    assert "KeyError: 'missing'" in json.dumps(lines[-1])
 
 
 def test_log_level_bounds_lines_and_records(
