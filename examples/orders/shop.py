@@ -74,7 +74,7 @@ async def charge(payments: str, order: Order, attempts: int = 3) -> str:
     with fo.flext_span("charge", attributes={"amount": order.amount}) as span:
         for attempt in range(1, attempts):
             try:
-                # A thread, because HTTPConnection waits; its spans still belong to this one.
+                # It waits, so it gets a thread; its spans stay below this one.
                 return await asyncio.to_thread(post_charge, payments, order)
             except PaymentBusyError as error:
                 log.warning("trying again: %s", error, order=order.id, attempt=attempt)

@@ -184,14 +184,10 @@ def _tree(lines: list[_SpanLine]) -> Iterator[_SpanLine]:
             line.orphan = bool(parent)
             roots.append(line)
     yield from _walk(roots, children)
-    # What is left hangs on a cycle: start it at its earliest span.
-    while children:
-        _, (first, *rest) = min(
-            children.items(), key=lambda item: _start_of(item[1][0])
-        )
-        children[first.span.parent_span_id] = rest
-        first.orphan = True
-        yield from _walk([first], children)
+    for line in lines:
+        if not line.rails:  # not shown yet: it hangs on a cycle, which starts here
+            line.orphan = True
+            yield from _walk([line], children)
 
 
 def _walk(
@@ -203,7 +199,8 @@ def _walk(
     while stack:
         line = stack.pop()
         yield line
-        below = children.pop(line.span.span_id, [])
+        waiting = children.pop(line.span.span_id, [])
+        below = [child for child in waiting if not child.rails]
         _set_rails(below, line.children_rails)
         stack.extend(below[::-1])
 

@@ -9,7 +9,7 @@ import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
@@ -113,10 +113,11 @@ def request_to_json(request: Message) -> dict[str, Any]:
 
 
 def _request_from_json(service: Service, body: bytes) -> ExportRequest:
-    # ParseDict refuses an outermost value that is no object.
-    fields: Any = json.loads(body, object_hook=_ids_by(_base64_of_hex))
+    fields: object = json.loads(body, object_hook=_ids_by(_base64_of_hex))
+    if not isinstance(fields, dict):
+        raise ValueError("the outermost value is no object")  # noqa: TRY004
     return json_format.ParseDict(
-        fields,
+        cast("dict[str, Any]", fields),
         service.request(),
         ignore_unknown_fields=True,  # the specification demands it
         max_recursion_depth=_JSON_DEPTH_LIMIT,

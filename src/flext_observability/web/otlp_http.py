@@ -433,13 +433,15 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         """Answer what the base class refuses by itself, in our form instead of HTML."""
         del explain
+        # What could not be read counts as HTTP/0.9, whose answers have no status.
+        self.request_version = self.protocol_version
         status = HTTPStatus(code)
         self._refuse(_RefusedError(status, message or status.phrase))
 
     def version_string(self) -> str:
         return "flext-observability"
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Stay silent: the receiver's output is what it received."""
 
 
@@ -477,9 +479,11 @@ def _inflate(pieces: Iterable[bytes], window_bits: int) -> Iterator[bytes]:
                 yield inflated
                 rest = inflater.unconsumed_tail or inflater.unused_data
     except zlib.error as error:
-        raise MalformedRequestError(f"broken compression: {error}") from error
+        message = f"broken compression: {error}"
+        raise _RefusedError(HTTPStatus.BAD_REQUEST, message) from error
     if not inflater.eof:
-        raise MalformedRequestError("broken compression: ends too early")
+        message = "broken compression: ends too early"
+        raise _RefusedError(HTTPStatus.BAD_REQUEST, message)
 
 
 def _too_large() -> _RefusedError:
