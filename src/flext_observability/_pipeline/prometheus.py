@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from json import dumps
 from logging import getLogger
 from math import inf
@@ -15,6 +16,7 @@ from typing import cast
 from wsgiref.simple_server import WSGIServer
 
 from opentelemetry.sdk.metrics import export as otel
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import format_span_id, format_trace_id
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.core import Exemplar, Metric, Sample
@@ -143,33 +145,28 @@ class PrometheusReader(otel.MetricReader):
             finally:
                 self._lock.release()
         for family, series in page.values():
-            family.samples = [
-                sample for samples in series.values() for sample in samples
-            ]
+            family.samples = list(chain.from_iterable(series.values()))
         return [family for family, _ in page.values()]
 
     def _convert(self, data: otel.MetricsData, page: _Page) -> None:
         for resource in data.resource_metrics:
             with self._tolerance("target_info"):
                 labels = _labels(resource.resource.attributes)
+                samples = [Sample("target_info", labels, 1.0)]
                 target = Metric("target", "Target metadata", "info")
-                if labels:
-                    page["target"] = (
-                        target,
-                        {frozenset(): [Sample("target_info", labels, 1.0)]},
-                    )
+                page["target"] = target, {frozenset(): samples}
             for scope in resource.scope_metrics:
-                names = (scope.scope.name, scope.scope.version or "")
-                own = scope.scope.name == self._own_scope
-                labels = (
-                    {}
-                    if own
-                    else _labels(dict(zip(_SCOPE_LABELS, names, strict=True)), ())
-                )
+                labels = self._scope_labels(scope.scope)
                 for metric in scope.metrics:
                     for point in metric.data.data_points:
                         with self._tolerance(metric.name):
                             self._add(page, metric, point, labels)
+
+    def _scope_labels(self, scope: InstrumentationScope) -> _Labels:
+        if scope.name == self._own_scope:
+            return {}
+        values = (scope.name, scope.version or "")
+        return _labels(dict(zip(_SCOPE_LABELS, values, strict=True)))
 
     def _add(
         self, page: _Page, metric: otel.Metric, point: _Point, scope: _Labels
@@ -281,10 +278,9 @@ def _sum(present: list[Sample], more: list[Sample]) -> list[Sample]:
     # Two OTel series became one when their names were made legal (`a.b` and `a_b`).
     if [sample[:2] for sample in present] != [sample[:2] for sample in more]:
         raise ValueError("a series with the same labels has other buckets")
-    pairs = zip(present, more, strict=True)
     return [
-        a._replace(value=a.value + b.value, exemplar=b.exemplar or a.exemplar)
-        for a, b in pairs
+        old._replace(value=old.value + new.value, exemplar=new.exemplar or old.exemplar)
+        for old, new in zip(present, more, strict=True)
     ]
 
 
