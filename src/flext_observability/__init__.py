@@ -1,0 +1,164 @@
+"""flext-observability: traces, metrics and logs of a Python service in one call.
+
+>>> import flext_observability as fo
+>>> fo.setup(service_name="orders")  # doctest: +SKIP
+
+Every public name is imported from here; sub-modules are private. Names are loaded when
+they are first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import (
+        FlextBaseSettings,
+        FlextObservabilityConfig,
+        ObservabilitySettings,
+    )
+    from .constants import FlextObservabilityConstants
+    from .correlation import flext_get_correlation_id, flext_set_correlation_id
+    from .entities import FlextEntity, FlextLogEntry, FlextMetric
+    from .errors import (
+        FlextObservabilityConfigurationError,
+        FlextObservabilityConnectionError,
+        FlextObservabilityError,
+        FlextObservabilityHealthError,
+        FlextObservabilityLoggingError,
+        FlextObservabilityMetricsError,
+        FlextObservabilityProcessingError,
+        FlextObservabilityTimeoutError,
+        FlextObservabilityTracingError,
+        FlextObservabilityValidationError,
+    )
+    from .factory import flext_create_log_entry, flext_create_metric
+    from .instruments import flext_counter, flext_gauge, flext_histogram
+    from .logs import FlextLogger, FlextStructuredLogger, get_logger
+    from .monitoring import flext_add_attributes, flext_monitor_function, flext_span
+    from .propagation import (
+        flext_correlation_scope,
+        flext_extract_headers,
+        flext_inject_headers,
+    )
+    from .result import FlextResult
+    from .runtime import (
+        FlextObservability,
+        FlextObservabilityStatus,
+        flush,
+        setup,
+        shutdown,
+        status,
+    )
+
+    __version__: str
+
+# Where each name is defined; the type checker's imports above say the same.
+_MODULES = {
+    "config": (
+        "FlextBaseSettings",
+        "FlextObservabilityConfig",
+        "ObservabilitySettings",
+    ),
+    "constants": ("FlextObservabilityConstants",),
+    "correlation": ("flext_get_correlation_id", "flext_set_correlation_id"),
+    "entities": ("FlextEntity", "FlextLogEntry", "FlextMetric"),
+    "errors": (
+        "FlextObservabilityConfigurationError",
+        "FlextObservabilityConnectionError",
+        "FlextObservabilityError",
+        "FlextObservabilityHealthError",
+        "FlextObservabilityLoggingError",
+        "FlextObservabilityMetricsError",
+        "FlextObservabilityProcessingError",
+        "FlextObservabilityTimeoutError",
+        "FlextObservabilityTracingError",
+        "FlextObservabilityValidationError",
+    ),
+    "factory": ("flext_create_log_entry", "flext_create_metric"),
+    "instruments": ("flext_counter", "flext_gauge", "flext_histogram"),
+    "logs": ("FlextLogger", "FlextStructuredLogger", "get_logger"),
+    "monitoring": (
+        "flext_add_attributes",
+        "flext_monitor_function",
+        "flext_span",
+    ),
+    "propagation": (
+        "flext_correlation_scope",
+        "flext_extract_headers",
+        "flext_inject_headers",
+    ),
+    "result": ("FlextResult",),
+    "runtime": (
+        "FlextObservability",
+        "FlextObservabilityStatus",
+        "flush",
+        "setup",
+        "shutdown",
+        "status",
+    ),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "FlextBaseSettings",
+    "FlextEntity",
+    "FlextLogEntry",
+    "FlextLogger",
+    "FlextMetric",
+    "FlextObservability",
+    "FlextObservabilityConfig",
+    "FlextObservabilityConfigurationError",
+    "FlextObservabilityConnectionError",
+    "FlextObservabilityConstants",
+    "FlextObservabilityError",
+    "FlextObservabilityHealthError",
+    "FlextObservabilityLoggingError",
+    "FlextObservabilityMetricsError",
+    "FlextObservabilityProcessingError",
+    "FlextObservabilityStatus",
+    "FlextObservabilityTimeoutError",
+    "FlextObservabilityTracingError",
+    "FlextObservabilityValidationError",
+    "FlextResult",
+    "FlextStructuredLogger",
+    "ObservabilitySettings",
+    "__version__",
+    "flext_add_attributes",
+    "flext_correlation_scope",
+    "flext_counter",
+    "flext_create_log_entry",
+    "flext_create_metric",
+    "flext_extract_headers",
+    "flext_gauge",
+    "flext_get_correlation_id",
+    "flext_histogram",
+    "flext_inject_headers",
+    "flext_monitor_function",
+    "flext_set_correlation_id",
+    "flext_span",
+    "flush",
+    "get_logger",
+    "setup",
+    "shutdown",
+    "status",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - loaded on use
+
+        found: object = version("flext-observability")
+    elif name in _HOME:
+        found = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    else:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The pipe: from finished records to a collector. Private."""

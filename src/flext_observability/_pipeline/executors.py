@@ -1,0 +1,43 @@
+"""Carry the context into thread pools, for monitored functions only."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from typing import Any, cast
+
+MONITORED_MARK = "__flext_monitored__"
+
+
+def is_monitored(function: object) -> bool:
+    """Whether a callable is one of our decorated functions, also bound or partial."""
+    while isinstance(function, partial):
+        function = cast("partial[Any]", function).func
+    return getattr(function, MONITORED_MARK, False) is True
+
+
+def install_executor_propagation() -> Callable[[], None]:
+    """Let ``ThreadPoolExecutor.submit`` run monitored functions in the submitter's context.
+
+    ``loop.run_in_executor`` goes through it too; ``asyncio.to_thread`` carries the
+    context by itself. Other callables are submitted exactly as before.
+
+    Returns:
+        What undoes it.
+    """
+    original = ThreadPoolExecutor.submit
+
+    def submit(
+        self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        if is_monitored(fn):
+            return original(self, copy_context().run, fn, *args, **kwargs)
+        return original(self, fn, *args, **kwargs)
+
+    ThreadPoolExecutor.submit = submit  # type: ignore[method-assign,assignment]  # undone below
+
+    def undo() -> None:
+        if ThreadPoolExecutor.submit is submit:
+            ThreadPoolExecutor.submit = original  # type: ignore[method-assign]  # put back
+
+    return undo

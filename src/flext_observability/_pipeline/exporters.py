@@ -1,0 +1,219 @@
+"""Destinations of the pipe: OTLP, the console, exporters of the SDK, memory."""
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TextIO, cast
+
+from opentelemetry.proto.logs.v1.logs_pb2 import ResourceLogs
+from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
+from opentelemetry.sdk.trace import ReadableSpan
+
+from ..constants import Signal
+from .console import render_logs, render_metrics, render_traces
+from .endpoint import Endpoint
+from .ledger import Ledger
+from .transport import DELIVERED, Outcome, Verdict, make_transport
+
+
+def encode(signal: Signal, records: Sequence[Any]) -> Any:
+    """Make one OTLP export request of records, with the stock encoder.
+
+    Args:
+        signal: What the records are.
+        records: ``ReadableSpan``, ``ReadableLogRecord``, or one ``MetricsData``.
+
+    Raises:
+        Exception: A record holds what OTLP cannot express.
+    """
+    if signal is Signal.TRACES:
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import (  # noqa: PLC0415 - on use
+            encode_spans,
+        )
+
+        return encode_spans(cast("Sequence[ReadableSpan]", records))
+    if signal is Signal.METRICS:
+        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import (  # noqa: PLC0415 - on use
+            encode_metrics,
+        )
+
+        return encode_metrics(cast("Sequence[MetricsData]", records)[0])
+    from opentelemetry.exporter.otlp.proto.common._log_encoder import (  # noqa: PLC0415 - on use
+        encode_logs,
+    )
+
+    return encode_logs(cast("Sequence[ReadableLogRecord]", records))
+
+
+class OtlpDestination:
+    """A collector."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._signal = endpoint.signal
+        self._transport = make_transport(endpoint)
+
+    def prepare(self, records: Sequence[Any]) -> Callable[[float], Verdict]:
+        """Encode the records once; the same bytes go out at every try."""
+        body: bytes = encode(self._signal, records).SerializeToString()
+        return lambda timeout_s: self._transport.send(body, timeout_s)
+
+    def close(self) -> None:
+        """Drop connections."""
+        self._transport.close()
+
+
+class SdkDestination:
+    """An exporter made for the SDK: ``SpanExporter``, ``MetricExporter`` and so on."""
+
+    def __init__(self, signal: Signal, name: str, exporter: Any) -> None:
+        self._signal = signal
+        self._name = name
+        self._exporter = exporter
+
+    def prepare(self, records: Sequence[Any]) -> Callable[[float], Verdict]:
+        """Hand over what the exporter expects; it encodes by itself."""
+        batch = records[0] if self._signal is Signal.METRICS else records
+        return lambda _: self._export(batch)
+
+    def _export(self, batch: Any) -> Verdict:
+        result = self._exporter.export(batch)
+        if getattr(result, "name", "") == "SUCCESS":
+            return DELIVERED
+        return Verdict(
+            Outcome.REJECTED,
+            f"exporter_{self._name}",
+            f"the exporter {self._name!r} reported a failure for {self._signal.value}",
+        )
+
+    def close(self) -> None:
+        """Shut the exporter down."""
+        self._exporter.shutdown()
+
+
+class ConsoleDestination:
+    """Standard output, for people.
+
+    Spans end before their parents do; they are held until the local root of their
+    trace has ended, so that a trace comes out as one tree.
+    """
+
+    _HOLD_S = 5.0
+    _HOLD_SPANS = 2000
+
+    def __init__(self, signal: Signal, stream: TextIO | None = None) -> None:
+        self._signal = signal
+        self._stream = stream
+        self._held: dict[int, list[ReadableSpan]] = {}
+        self._held_since = 0.0
+
+    def prepare(self, records: Sequence[Any]) -> Callable[[float], Verdict]:
+        """Render the records that are complete."""
+        if self._signal is Signal.TRACES:
+            records = self._complete(cast("Sequence[ReadableSpan]", records))
+        text = self._render(records) if records else ""
+        return lambda _: self._write(text)
+
+    def _complete(self, spans: Sequence[ReadableSpan]) -> Sequence[ReadableSpan]:
+        now = time.monotonic()
+        if not self._held:
+            self._held_since = now
+        ready: list[ReadableSpan] = []
+        for span in spans:
+            context = span.get_span_context()
+            trace_id = context.trace_id if context else 0
+            self._held.setdefault(trace_id, []).append(span)
+            if span.parent is None or span.parent.is_remote:
+                ready += self._held.pop(trace_id)
+        held = sum(map(len, self._held.values()))
+        if held > self._HOLD_SPANS or now - self._held_since > self._HOLD_S:
+            ready += self._take_held()
+        return ready
+
+    def _take_held(self) -> list[ReadableSpan]:
+        spans = [span for held in self._held.values() for span in held]
+        self._held.clear()
+        return spans
+
+    def _render(self, records: Sequence[Any]) -> str:
+        request = encode(self._signal, records)
+        color = self._has_color()
+        if self._signal is Signal.TRACES:
+            groups = cast("Sequence[ResourceSpans]", request.resource_spans)
+            return render_traces(groups, color=color)
+        if self._signal is Signal.METRICS:
+            metrics = cast("Sequence[ResourceMetrics]", request.resource_metrics)
+            return render_metrics(metrics, color=color)
+        logs = cast("Sequence[ResourceLogs]", request.resource_logs)
+        return render_logs(logs, color=color)
+
+    def _has_color(self) -> bool:
+        if os.environ.get("NO_COLOR"):
+            return False
+        stream = self._stream or sys.stdout
+        return bool(stream is not None and stream.isatty())
+
+    def _write(self, text: str) -> Verdict:
+        stream = self._stream or sys.stdout
+        if text and stream is not None:
+            stream.write(text if text.endswith("\n") else f"{text}\n")
+            stream.flush()
+        return DELIVERED
+
+    def close(self) -> None:
+        """Show what is still held."""
+        held = self._take_held()
+        if held:
+            with suppress(Exception):  # standard output may be closed already
+                self._write(self._render(held))
+
+
+class MemoryExporter:
+    """Keeps the newest records in this process, for tests and notebooks."""
+
+    LIMIT = 10_000
+
+    def __init__(self) -> None:
+        self._spans: deque[ReadableSpan] = deque(maxlen=self.LIMIT)
+        self._logs: deque[ReadableLogRecord] = deque(maxlen=self.LIMIT)
+        self.reader = InMemoryMetricReader()
+        self.ledgers = {signal: Ledger() for signal in Signal}
+
+    @property
+    def spans(self) -> tuple[ReadableSpan, ...]:
+        """Finished spans, oldest first, the newest 10,000."""
+        return tuple(self._spans)
+
+    @property
+    def logs(self) -> tuple[ReadableLogRecord, ...]:
+        """Log records, oldest first, the newest 10,000."""
+        return tuple(self._logs)
+
+    @property
+    def metrics(self) -> MetricsData | None:
+        """All metrics as of now; ``None`` when there are none."""
+        return self.reader.get_metrics_data()
+
+    def clear(self) -> None:
+        """Forget spans and log records."""
+        self._spans.clear()
+        self._logs.clear()
+
+    def put_span(self, span: ReadableSpan) -> None:
+        """Keep a finished span."""
+        self._spans.append(span)
+        self._count(Signal.TRACES)
+
+    def put_log(self, record: ReadableLogRecord) -> None:
+        """Keep a log record."""
+        self._logs.append(record)
+        self._count(Signal.LOGS)
+
+    def _count(self, signal: Signal) -> None:
+        self.ledgers[signal].accept(1)
+        self.ledgers[signal].deliver(1)

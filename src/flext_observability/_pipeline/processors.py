@@ -1,0 +1,193 @@
+"""What stands between the SDK's providers and the pipe."""
+
+import copy
+import os
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from opentelemetry.context import Context
+from opentelemetry.sdk._logs import (
+    LogRecordProcessor,
+    ReadableLogRecord,
+    ReadWriteLogRecord,
+)
+from opentelemetry.sdk.metrics import (
+    Counter,
+    Histogram,
+    ObservableCounter,
+    ObservableGauge,
+    ObservableUpDownCounter,
+    UpDownCounter,
+)
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    MetricReader,
+    MetricsData,
+)
+from opentelemetry.sdk.metrics.view import (
+    Aggregation,
+    ExponentialBucketHistogramAggregation,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from ..constants import FlextObservabilityConstants as C
+from ..correlation import explicit_correlation_id
+
+Flush = Callable[[float], bool]
+"""Sends what is queued until a deadline on the monotonic clock."""
+
+
+class CorrelationSpanProcessor(SpanProcessor):
+    """Puts the correlation id that was set on every span, whoever starts it."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - signature of the base
+        """Stamp the span."""
+        correlation_id = explicit_correlation_id()
+        if correlation_id:
+            span.set_attribute(C.ATTR_CORRELATION_ID, correlation_id)
+
+
+class SpanQueue(SpanProcessor):
+    """Hands sampled, finished spans on."""
+
+    def __init__(self, put: Callable[[ReadableSpan], None], flush: Flush) -> None:
+        self._put = put
+        self._flush = flush
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a finished span."""
+        context = span.get_span_context()
+        if context is not None and context.trace_flags.sampled:
+            self._put(span)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send what is queued, for whoever flushes the provider directly."""
+        return self._flush(time.monotonic() + timeout_millis / 1000)
+
+
+class CorrelationLogProcessor(LogRecordProcessor):
+    """Puts the correlation id that was set on every log record, whoever emits it."""
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Stamp the record."""
+        correlation_id = explicit_correlation_id()
+        attributes = log_record.log_record.attributes
+        if correlation_id and C.ATTR_CORRELATION_ID not in (attributes or {}):
+            stamped = {**(attributes or {}), C.ATTR_CORRELATION_ID: correlation_id}
+            log_record.log_record.attributes = stamped
+
+    def shutdown(self) -> None:
+        """Nothing to shut down."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - signature of the base
+        """Nothing is held here."""
+        return True
+
+
+class LogQueue(LogRecordProcessor):
+    """Hands log records on."""
+
+    def __init__(
+        self, put: Callable[[ReadableLogRecord], None], flush: Flush
+    ) -> None:
+        self._put = put
+        self._flush = flush
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Take a log record as it is now; its context must not be kept alive."""
+        record = copy.copy(log_record.log_record)
+        record.context = Context()
+        self._put(
+            ReadableLogRecord(
+                log_record=record,
+                resource=log_record.resource or Resource.get_empty(),
+                instrumentation_scope=log_record.instrumentation_scope,
+                limits=log_record.limits,
+            )
+        )
+
+    def shutdown(self) -> None:
+        """Nothing to shut down; the pipeline closes its deliveries itself."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send what is queued, for whoever flushes the provider directly."""
+        return self._flush(time.monotonic() + timeout_millis / 1000)
+
+
+class MetricQueue(MetricReader):
+    """Hands what a collection found on.
+
+    It has no thread: the delivery polls it, and a flush or an exit collects once more.
+    """
+
+    def __init__(self, put: Callable[[MetricsData], None], flush: Flush) -> None:
+        super().__init__(
+            preferred_temporality=_preferred_temporality(),
+            preferred_aggregation=_preferred_aggregation(),
+        )
+        self._put = put
+        self._flush = flush
+
+    def _receive_metrics(
+        self,
+        metrics_data: MetricsData,
+        timeout_millis: float = 10_000,  # noqa: ARG002 - signature of the base
+        **kwargs: Any,  # noqa: ARG002 - signature of the base
+    ) -> None:
+        if count_points(metrics_data):
+            self._put(metrics_data)
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Collect and send, for whoever flushes the provider directly."""
+        deadline = time.monotonic() + timeout_millis / 1000
+        super().force_flush(timeout_millis)
+        return self._flush(deadline)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Nothing to shut down; the pipeline closes its deliveries itself."""
+
+
+def count_points(data: MetricsData) -> int:
+    """Count the data points of a collection, the ledger's unit for metrics."""
+    return sum(
+        len(metric.data.data_points)
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    )
+
+
+def _preferred_temporality() -> dict[type, AggregationTemporality]:
+    """Read OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE.
+
+    https://opentelemetry.io/docs/specs/otel/metrics/sdk_exporters/otlp/
+    """
+    preference = os.environ.get(
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", ""
+    )
+    delta: tuple[type, ...] = {
+        "DELTA": (Counter, Histogram, ObservableCounter),
+        "LOWMEMORY": (Counter, Histogram),
+    }.get(preference.strip().upper(), ())
+    kinds = (
+        *(Counter, UpDownCounter, Histogram),
+        *(ObservableCounter, ObservableUpDownCounter, ObservableGauge),
+    )
+    return {
+        kind: AggregationTemporality.DELTA
+        if kind in delta
+        else AggregationTemporality.CUMULATIVE
+        for kind in kinds
+    }
+
+
+def _preferred_aggregation() -> dict[type, Aggregation]:
+    """Read OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION."""
+    wanted = os.environ.get(
+        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", ""
+    )
+    if wanted.strip().lower() == "base2_exponential_bucket_histogram":
+        return {cast("type", Histogram): ExponentialBucketHistogramAggregation()}
+    return {}

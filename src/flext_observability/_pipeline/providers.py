@@ -1,0 +1,557 @@
+"""From settings to a pipeline: pure assembly, no process-global state."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+# Not used here. Its fork hook must be registered before those of the SDK's providers,
+# which submit to a thread pool in the child and would wait for its lock for ever.
+from concurrent.futures import thread as _thread_pools_first
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits, LogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.view import (
+    ExplicitBucketHistogramAggregation,
+    View,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio, Sampler
+
+from ..config import FlextObservabilityConfig
+from ..constants import DropReason, Signal
+from ..constants import FlextObservabilityConstants as C
+from ..errors import FlextObservabilityConfigurationError
+from .delivery import Bounds, Delivery
+from .endpoint import Endpoint, endpoint_for
+from .exporters import (
+    ConsoleDestination,
+    MemoryExporter,
+    OtlpDestination,
+    SdkDestination,
+)
+from .ledger import Ledger, Notices, SignalLedger
+from .processors import (
+    CorrelationLogProcessor,
+    CorrelationSpanProcessor,
+    LogQueue,
+    MetricQueue,
+    SpanQueue,
+    count_points,
+)
+from .prometheus import PrometheusReader
+from .resource import build_resource
+
+__all__ = [
+    "Extras",
+    "Pipeline",
+    "build_pipeline",
+    "release_readers_after_fork",
+    "renewed_resource",
+]
+del _thread_pools_first
+
+# A console is watched while it happens.
+_CONSOLE_DELAY_S = 0.2
+# The defaults of the SDK, 2048 and 512, lose a third of a burst of 20,000 records.
+_QUEUE_RECORDS = 32_768
+_BATCH_RECORDS = 2048
+_DELAY_S = 1.0
+_METRIC_COLLECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """SDK parts that the caller plugs in beside ours."""
+
+    sampler: Sampler | None = None
+    views: Sequence[View] = ()
+    span_processors: Sequence[SpanProcessor] = ()
+    log_record_processors: Sequence[LogRecordProcessor] = ()
+    metric_readers: Sequence[MetricReader] = ()
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """The running parts that belong to one set of settings."""
+
+    config: FlextObservabilityConfig
+    extras: Extras
+    resource: Resource
+    notices: Notices
+    propagator: TextMapPropagator
+    tracer_provider: TracerProvider | None = None
+    meter_provider: MeterProvider | None = None
+    logger_provider: LoggerProvider | None = None
+    deliveries: list[Delivery[Any]] = field(default_factory=list[Delivery[Any]])
+    pollers: list[MetricReader] = field(default_factory=list[MetricReader])
+    ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
+    endpoints: dict[Signal, Endpoint] = field(default_factory=dict[Signal, Endpoint])
+    memory: MemoryExporter | None = None
+    prometheus: PrometheusReader | None = None
+    prometheus_address: tuple[str, int] = ("127.0.0.1", C.PORT_PROMETHEUS_EXPORTER)
+
+    def start(self, former: "Pipeline | None" = None) -> None:
+        """Start what does not wait for a record: metrics page and metric deliveries.
+
+        Args:
+            former: The pipeline this one replaces; it gives up its metrics page.
+
+        Raises:
+            FlextObservabilityConfigurationError: The metrics page's port is taken.
+        """
+        if self.prometheus is not None:
+            if former is not None and former.prometheus is not None:
+                former.prometheus.shutdown()
+            self._serve(self.prometheus)
+        for delivery in self.deliveries:
+            if delivery.signal is Signal.METRICS:
+                delivery.start()
+
+    def _serve(self, reader: PrometheusReader) -> None:
+        host, port = self.prometheus_address
+        try:
+            reader.serve(host, port)
+        except OSError as error:
+            message = (
+                f"exporters: prometheus: {error}. Free the port or set "
+                "OTEL_EXPORTER_PROMETHEUS_PORT to another one."
+            )
+            raise FlextObservabilityConfigurationError(message) from error
+
+    def flush(self, deadline: float) -> dict[Signal, int]:
+        """Send what was recorded so far.
+
+        Args:
+            deadline: On the monotonic clock, seconds.
+
+        Returns:
+            Records per signal that are still pending then; empty when none is.
+        """
+        self._collect()
+        _within(deadline, [p.force_flush for p in self._foreign()])
+        for delivery in self.deliveries:
+            delivery.flush(time.monotonic())  # all at once, then wait for each
+        left: dict[Signal, int] = {}
+        for delivery in self.deliveries:
+            if not delivery.flush(deadline):
+                pending = delivery.ledger.snapshot().pending
+                left[delivery.signal] = left.get(delivery.signal, 0) + pending
+        return left
+
+    def close(self, deadline: float) -> None:
+        """Send what was recorded so far, give up the rest at the deadline, let go.
+
+        Args:
+            deadline: On the monotonic clock, seconds.
+        """
+        self._collect()
+        _within(deadline, [p.shutdown for p in self._foreign()])
+        for delivery in self.deliveries:
+            delivery.flush(time.monotonic())
+        for delivery in self.deliveries:
+            delivery.close(deadline)
+        self._release_readers()
+        if self.prometheus is not None:
+            self.prometheus.shutdown()
+        self._say_what_was_lost()
+
+    def _collect(self) -> None:
+        for reader in self.pollers:
+            with suppress(Exception):  # a user's callback failed
+                reader.collect()
+
+    def _foreign(self) -> list[Any]:
+        extras = self.extras
+        return [*extras.span_processors, *extras.log_record_processors]
+
+    def _release_readers(self) -> None:
+        """Unregister readers, so that a later setup may be given the same objects."""
+        if self.meter_provider is None:
+            return
+        for reader in self.extras.metric_readers:
+            with suppress(Exception):  # shut down by the caller already
+                reader.collect()
+            with suppress(Exception):
+                self.meter_provider.remove_metric_reader(reader)
+
+    def _say_what_was_lost(self) -> None:
+        lost = {
+            signal.value: dict(ledger.snapshot().dropped).get(DropReason.EXIT.value, 0)
+            for signal, ledger in self.ledgers.items()
+        }
+        told = ", ".join(f"{count} {signal}" for signal, count in lost.items() if count)
+        if told:
+            last = self.notices.last_error
+            self.notices.error(
+                "exit", f"gave up undelivered telemetry at exit: {told} ({last})"
+            )
+
+    def snapshot(self) -> dict[str, SignalLedger]:
+        """Give the ledger of every signal: that of its first exporter."""
+        return {
+            signal.value: self.ledgers[signal].snapshot()
+            if signal in self.ledgers
+            else SignalLedger()
+            for signal in Signal
+        }
+
+
+def _within(deadline: float, calls: Sequence[Callable[[], Any]]) -> None:
+    """Run foreign calls, which may ignore any timeout, and stop waiting in time."""
+    if not calls:
+        return
+
+    def run() -> None:
+        for call in calls:
+            with suppress(Exception):  # one broken processor must not stop the others
+                call()
+
+    thread = threading.Thread(target=run, name="flext-foreign", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        run()  # no new threads while the interpreter exits
+        return
+    thread.join(max(0.0, deadline - time.monotonic()))
+
+
+# -- assembly
+
+
+def build_pipeline(
+    config: FlextObservabilityConfig,
+    extras: Extras,
+    resource: Resource | None = None,
+) -> Pipeline:
+    """Assemble a pipeline; nothing is connected yet and no thread runs.
+
+    Args:
+        config: The settings.
+        extras: SDK parts of the caller.
+        resource: Who sends; found out when not given.
+
+    Raises:
+        FlextObservabilityConfigurationError: A setting names what does not exist; the
+            message is ``<field>: <reason>``.
+    """
+    pipeline = Pipeline(
+        config=config,
+        extras=extras,
+        resource=resource or build_resource(config),
+        notices=Notices(),
+        propagator=make_propagator(config.propagators),
+    )
+    names = {
+        signal: _checked_names(config.exporters_for(signal), signal)
+        for signal in Signal
+        if config.is_enabled(signal)
+    }
+    if any("memory" in chosen for chosen in names.values()):
+        pipeline.memory = MemoryExporter()
+    if Signal.METRICS in names:  # first: the others may be observed through it
+        pipeline.meter_provider = _meter_provider(pipeline, names[Signal.METRICS])
+    if Signal.TRACES in names:
+        pipeline.tracer_provider = _tracer_provider(pipeline, names[Signal.TRACES])
+    if Signal.LOGS in names:
+        pipeline.logger_provider = _logger_provider(pipeline, names[Signal.LOGS])
+    return pipeline
+
+
+def _checked_names(names: Sequence[str], signal: Signal) -> list[str]:
+    """Leave ``none`` out, and Prometheus where it does not apply."""
+    kept = [name for name in names if name != "none"]
+    if signal is not Signal.METRICS:
+        kept = [name for name in kept if name != "prometheus"]
+    return kept
+
+
+def make_propagator(names: Iterable[str]) -> TextMapPropagator:
+    """Make the propagator of header formats by their ``OTEL_PROPAGATORS`` names.
+
+    Raises:
+        FlextObservabilityConfigurationError: No installed package offers a name.
+    """
+    found: list[TextMapPropagator] = []
+    for name in dict.fromkeys(name.lower() for name in names):
+        if name == "none":
+            return CompositePropagator([])
+        made = _load("opentelemetry_propagator", name)
+        if made is None:
+            message = (
+                f"propagators: unknown propagator {name!r}. Use tracecontext, baggage "
+                f"or none, or install opentelemetry-propagator-{name}."
+            )
+            raise FlextObservabilityConfigurationError(message)
+        found.append(made())
+    return CompositePropagator(found)
+
+
+def _load(group: str, name: str) -> Any:
+    """Load what an installed package registers, ``None`` when none does."""
+    for entry in entry_points(group=group, name=name):
+        return entry.load()
+    return None
+
+
+def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider:
+    config, extras = pipeline.config, pipeline.extras
+    provider = TracerProvider(
+        sampler=_sampler(config, extras.sampler),
+        resource=pipeline.resource,
+        shutdown_on_exit=False,
+        id_generator=_id_generator(),
+        span_limits=SpanLimits(
+            max_span_attributes=_limit(config, "max_span_attributes"),
+            max_events=_limit(config, "max_span_events"),
+            max_links=_limit(config, "max_span_links"),
+            max_event_attributes=_limit(config, "max_event_attributes"),
+            max_link_attributes=_limit(config, "max_link_attributes"),
+            max_attribute_length=_limit(config, "max_attribute_length"),
+            max_span_attribute_length=_limit(config, "max_attribute_length"),
+        ),
+    )
+    provider.add_span_processor(CorrelationSpanProcessor())
+    for processor in extras.span_processors:
+        provider.add_span_processor(processor)
+    for name in names:
+        if name == "memory" and pipeline.memory is not None:
+            provider.add_span_processor(SpanQueue(pipeline.memory.put_span, _settled))
+            pipeline.ledgers.setdefault(
+                Signal.TRACES, pipeline.memory.ledgers[Signal.TRACES]
+            )
+        else:
+            delivery = _delivery(pipeline, Signal.TRACES, name)
+            provider.add_span_processor(SpanQueue(delivery.put, delivery.flush))
+    return provider
+
+
+def _settled(_: float) -> bool:
+    """Flush memory, where everything has arrived already."""
+    return True
+
+
+def _limit(config: FlextObservabilityConfig, field_name: str) -> Any:
+    """Give a limit only when one was stated: unset, the SDK reads its OTEL_* variable.
+
+    The SDK knows ``None`` as "ask the environment, then the default".
+    """
+    return getattr(config, field_name) if config.is_stated(field_name) else None
+
+
+def _sampler(
+    config: FlextObservabilityConfig, sampler: Sampler | None
+) -> Sampler | None:
+    """Choose the sampler; ``None`` lets the SDK read OTEL_TRACES_SAMPLER."""
+    if sampler is not None:
+        return sampler
+    if config.is_stated("sample_ratio"):
+        return ParentBasedTraceIdRatio(config.sample_ratio)
+    return None
+
+
+def _id_generator() -> IdGenerator | None:
+    """Load the generator that OTEL_PYTHON_ID_GENERATOR names."""
+    name = os.environ.get("OTEL_PYTHON_ID_GENERATOR", "").strip()
+    if not name or name == "random":
+        return None
+    made = _load("opentelemetry_id_generator", name)
+    if made is None:
+        message = (
+            f"OTEL_PYTHON_ID_GENERATOR: unknown id generator {name!r}. "
+            "Install the package that offers it, or unset the variable."
+        )
+        raise FlextObservabilityConfigurationError(message)
+    generator: IdGenerator = made()
+    return generator
+
+
+def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider:
+    provider = LoggerProvider(
+        resource=pipeline.resource,
+        shutdown_on_exit=False,
+        log_record_limits=LogRecordLimits(
+            max_attributes=_limit(pipeline.config, "max_log_attributes"),
+            max_attribute_length=_limit(pipeline.config, "max_attribute_length"),
+        ),
+    )
+    provider.add_log_record_processor(CorrelationLogProcessor())
+    for processor in pipeline.extras.log_record_processors:
+        provider.add_log_record_processor(processor)
+    for name in names:
+        if name == "memory" and pipeline.memory is not None:
+            provider.add_log_record_processor(LogQueue(pipeline.memory.put_log, _settled))
+            pipeline.ledgers.setdefault(
+                Signal.LOGS, pipeline.memory.ledgers[Signal.LOGS]
+            )
+        else:
+            delivery = _delivery(pipeline, Signal.LOGS, name)
+            provider.add_log_record_processor(LogQueue(delivery.put, delivery.flush))
+    return provider
+
+
+def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
+    readers: list[MetricReader] = []
+    for name in names:
+        if name == "memory" and pipeline.memory is not None:
+            readers.append(pipeline.memory.reader)
+        elif name == "prometheus":
+            pipeline.prometheus_address = _prometheus_address()
+            pipeline.prometheus = PrometheusReader(own_scope=C.SCOPE_NAME)
+            readers.append(pipeline.prometheus)
+        else:
+            readers.append(_metric_reader(pipeline, name))
+    readers += pipeline.extras.metric_readers
+    return MeterProvider(
+        metric_readers=readers,
+        resource=pipeline.resource,
+        shutdown_on_exit=False,
+        views=[*pipeline.extras.views, *_own_views(pipeline.config)],
+    )
+
+
+def _own_views(config: FlextObservabilityConfig) -> list[View]:
+    """Bounds of the duration histogram, when the caller asked for others."""
+    if not config.is_stated("histogram_buckets_s"):
+        return []  # the instrument advises its own
+    return [
+        View(
+            instrument_name=C.METRIC_OPERATION_DURATION,
+            aggregation=ExplicitBucketHistogramAggregation(config.histogram_buckets_s),
+        )
+    ]
+
+
+def _prometheus_address() -> tuple[str, int]:
+    """Read where the metrics page is served, as the specification names it."""
+    host = os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "").strip() or "127.0.0.1"
+    port_text = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip()
+    try:
+        return host, int(port_text) if port_text else C.PORT_PROMETHEUS_EXPORTER
+    except ValueError:
+        message = (
+            f"OTEL_EXPORTER_PROMETHEUS_PORT: must be a port number, got {port_text!r}"
+        )
+        raise FlextObservabilityConfigurationError(message) from None
+
+
+def _metric_reader(pipeline: Pipeline, name: str) -> MetricReader:
+    """Make the reader that feeds a delivery, or the one a package registers."""
+    if name not in {"otlp", "console"}:
+        registered = _registered_exporter(Signal.METRICS, name)
+        if issubclass(registered, MetricReader):
+            return registered()
+    readers: list[MetricReader] = []
+    delivery = _delivery(
+        pipeline,
+        Signal.METRICS,
+        name,
+        size=count_points,
+        poll=lambda: readers[0].collect(),
+    )
+    reader = MetricQueue(delivery.put, delivery.flush)
+    readers.append(reader)
+    pipeline.pollers.append(reader)
+    return reader
+
+
+def _delivery(
+    pipeline: Pipeline,
+    signal: Signal,
+    name: str,
+    *,
+    size: Callable[[Any], int] = lambda _: 1,
+    poll: Callable[[], None] | None = None,
+) -> Delivery[Any]:
+    if name == "otlp":
+        endpoint = endpoint_for(pipeline.config, signal)
+        pipeline.endpoints[signal] = endpoint
+        destination: Any = OtlpDestination(endpoint)
+        timeout_s = endpoint.timeout_s
+    elif name == "console":
+        destination, timeout_s = ConsoleDestination(signal), C.DEFAULT_TIMEOUT_S
+    else:
+        exporter = _registered_exporter(signal, name)()
+        destination, timeout_s = SdkDestination(signal, name, exporter), 30.0
+    delivery = Delivery[Any](
+        signal,
+        destination,
+        _bounds(pipeline.config, signal, timeout_s, is_console=name == "console"),
+        pipeline.notices,
+        size=size,
+        poll=poll,
+    )
+    pipeline.deliveries.append(delivery)
+    pipeline.ledgers.setdefault(signal, delivery.ledger)
+    return delivery
+
+
+def _registered_exporter(signal: Signal, name: str) -> Any:
+    """Find an exporter that another package registers for ``OTEL_*_EXPORTER``."""
+    found = _load(f"opentelemetry_{signal.value}_exporter", name)
+    if found is None:
+        message = (
+            f"exporters: unknown exporter {name!r} for {signal.value}. Use any of "
+            f"{', '.join(C.EXPORTERS)}, or install the package that offers it "
+            f"(usually opentelemetry-exporter-{name})."
+        )
+        raise FlextObservabilityConfigurationError(message)
+    return found
+
+
+def _bounds(
+    config: FlextObservabilityConfig,
+    signal: Signal,
+    timeout_s: float,
+    *,
+    is_console: bool,
+) -> Bounds:
+    if signal is Signal.METRICS:
+        delay_s = config.metrics_export_interval_s
+        return Bounds(_METRIC_COLLECTIONS, 1, delay_s, timeout_s)
+    prefix = "OTEL_BSP" if signal is Signal.TRACES else "OTEL_BLRP"
+    default_ms = int((_CONSOLE_DELAY_S if is_console else _DELAY_S) * 1000)
+    queue = _positive(f"{prefix}_MAX_QUEUE_SIZE", _QUEUE_RECORDS)
+    batch = _positive(f"{prefix}_MAX_EXPORT_BATCH_SIZE", _BATCH_RECORDS)
+    delay_ms = _positive(f"{prefix}_SCHEDULE_DELAY", default_ms)
+    return Bounds(queue, min(batch, queue), delay_ms / 1000, timeout_s)
+
+
+def _positive(variable: str, default: int) -> int:
+    """Read a whole number above 0; as in the SDK, anything else is the default."""
+    try:
+        value = int(os.environ.get(variable, default))
+    except ValueError:
+        return default
+    return value if value > 0 else default
+
+
+def release_readers_after_fork(readers: Sequence[MetricReader]) -> None:
+    """Let a forked child register the caller's readers with its own provider.
+
+    The SDK keeps a process-wide set of registered readers, inherited by the child, and
+    its public way out of it would shut the readers down.
+    """
+    registered: Any = getattr(MeterProvider, "_all_metric_readers", None)
+    if registered is not None:
+        for reader in readers:
+            registered.discard(reader)
+
+
+def renewed_resource(resource: Resource, *, is_instance_stated: bool) -> Resource:
+    """Describe a forked child: another process, another instance unless stated."""
+    from uuid import uuid4  # noqa: PLC0415 - only in forked children
+
+    renewed: dict[str, str | int] = {"process.pid": os.getpid()}
+    if not is_instance_stated:
+        renewed["service.instance.id"] = str(uuid4())
+    return resource.merge(Resource(dict(renewed)))

@@ -1,0 +1,446 @@
+"""Providers that OpenTelemetry is given once, and whose inside can be exchanged.
+
+The OTel API lets a process set its global providers a single time. These stay, and
+pass everything on to the pipeline of the moment; tracers, instruments and loggers that
+somebody obtained earlier follow. Without a pipeline they do nothing.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.context import Context
+from opentelemetry.metrics import (
+    CallbackT,
+    Counter,
+    Histogram,
+    ObservableCounter,
+    ObservableGauge,
+    ObservableUpDownCounter,
+    UpDownCounter,
+)
+from opentelemetry.trace import Span
+from opentelemetry.util.types import Attributes
+
+# The API exports no public name for the synchronous gauge.
+from opentelemetry.metrics import _Gauge as Gauge  # isort: skip
+
+P = TypeVar("P")
+
+_NO_TRACER = trace.NoOpTracer()
+_NO_METER = metrics.NoOpMeter("none")
+_NO_LOGGER = _logs.NoOpLogger("none")
+
+
+class _Followers(Generic[P]):
+    """The proxies of a provider; each is told when the inner provider changes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._followers: WeakSet[Any] = WeakSet()
+        self.inner: P | None = None
+
+    def add(self, follower: Any) -> None:
+        with self._lock:
+            self._followers.add(follower)
+            follower.follow(self.inner)
+
+    def exchange(self, inner: P | None) -> None:
+        with self._lock:
+            self.inner = inner
+            for follower in list(self._followers):
+                follower.follow(inner)
+
+    def after_fork(self, inner: P | None) -> None:
+        """Exchange in a forked child, where another thread may have held the lock."""
+        self._lock = threading.RLock()
+        self.exchange(inner)
+
+
+class Awakening:
+    """Stands in a forked child where a provider, tracer, instrument or logger was.
+
+    The child's own pipeline is built when one of them is first used: most children
+    (and every ``subprocess``) never do, and a fork handler is no place for that work.
+    """
+
+    def __init__(self, awake: Callable[[], Any]) -> None:
+        """Prepare.
+
+        Args:
+            awake: Builds the child's pipeline and gives what stands here then.
+        """
+        self._awake = awake
+
+    def get_tracer(self, *arguments: Any) -> Any:
+        """Give a tracer that awakens when it is used."""
+        return Awakening(lambda: self._awake().get_tracer(*arguments))
+
+    def get_meter(self, *arguments: Any) -> Any:
+        """Give a meter that awakens when it is used."""
+        return Awakening(lambda: self._awake().get_meter(*arguments))
+
+    def get_logger(self, *arguments: Any) -> Any:
+        """Give a logger that awakens when it is used."""
+        return Awakening(lambda: self._awake().get_logger(*arguments))
+
+    def __getattr__(self, name: str) -> Any:
+        """Awaken, except that making an instrument can wait until it is used."""
+        if name.startswith("create_"):
+            return lambda **arguments: Awakening(
+                lambda: getattr(self._awake(), name)(**arguments)
+            )
+        return getattr(self._awake(), name)
+
+
+# -- traces
+
+
+class TracerProxy(trace.Tracer):
+    """A tracer that follows the pipeline of the moment."""
+
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        self._arguments = arguments
+        self._tracer: trace.Tracer = _NO_TRACER
+
+    def follow(self, provider: trace.TracerProvider | None) -> None:
+        """Take the tracer of another provider, or none."""
+        self._tracer = (
+            _NO_TRACER if provider is None else provider.get_tracer(*self._arguments)
+        )
+
+    def start_span(self, *args: Any, **kwargs: Any) -> Span:
+        """Start a span with the tracer of the moment."""
+        return self._tracer.start_span(*args, **kwargs)
+
+    def start_as_current_span(  # type: ignore[override]  # the API types its decorator
+        self, *args: Any, **kwargs: Any
+    ) -> AbstractContextManager[Span]:
+        """Start a span and make it current with the tracer of the moment."""
+        return self._tracer.start_as_current_span(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what an SDK tracer has beyond the API."""
+        return getattr(self.__dict__["_tracer"], name)
+
+
+class TracerProviderProxy(trace.TracerProvider):
+    """The process's tracer provider."""
+
+    def __init__(self) -> None:
+        self.followers: _Followers[trace.TracerProvider] = _Followers()
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes = None,
+    ) -> trace.Tracer:
+        """Give a tracer that follows the pipeline of the moment."""
+        tracer = TracerProxy(
+            (
+                instrumenting_module_name,
+                instrumenting_library_version,
+                schema_url,
+                attributes,
+            )
+        )
+        self.followers.add(tracer)
+        return tracer
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what an SDK provider has beyond the API: ``add_span_processor`` …"""
+        return getattr(self.__dict__["followers"].inner, name)
+
+
+# -- metrics
+
+
+class _Instrument:
+    """An instrument that follows; ``_target`` does the work."""
+
+    _kind: str  # of the meter's `create_<kind>`
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self._arguments = arguments
+        self._target: Any = None
+
+    def follow(self, meter: metrics.Meter | None) -> None:
+        """Take the instrument of another meter, or none."""
+        self._target = getattr(meter or _NO_METER, f"create_{self._kind}")(
+            **self._arguments
+        )
+
+
+class CounterProxy(_Instrument, Counter):
+    """A counter that follows."""
+
+    _kind = "counter"
+
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        """Add with the instrument of the moment."""
+        self._target.add(*args, **kwargs)
+
+
+class UpDownCounterProxy(_Instrument, UpDownCounter):
+    """An up-down counter that follows."""
+
+    _kind = "up_down_counter"
+
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        """Add with the instrument of the moment."""
+        self._target.add(*args, **kwargs)
+
+
+class HistogramProxy(_Instrument, Histogram):
+    """A histogram that follows."""
+
+    _kind = "histogram"
+
+    def record(self, *args: Any, **kwargs: Any) -> None:
+        """Record with the instrument of the moment."""
+        self._target.record(*args, **kwargs)
+
+
+class GaugeProxy(_Instrument, Gauge):
+    """A gauge that follows."""
+
+    _kind = "gauge"
+
+    def set(self, *args: Any, **kwargs: Any) -> None:
+        """Set with the instrument of the moment."""
+        self._target.set(*args, **kwargs)
+
+
+class ObservableCounterProxy(_Instrument, ObservableCounter):
+    """An observable counter that follows."""
+
+    _kind = "observable_counter"
+
+
+class ObservableUpDownCounterProxy(_Instrument, ObservableUpDownCounter):
+    """An observable up-down counter that follows."""
+
+    _kind = "observable_up_down_counter"
+
+
+class ObservableGaugeProxy(_Instrument, ObservableGauge):
+    """An observable gauge that follows."""
+
+    _kind = "observable_gauge"
+
+
+I = TypeVar("I", bound=_Instrument)  # noqa: E741 - an instrument
+
+
+class MeterProxy(metrics.Meter):
+    """A meter that follows the pipeline of the moment.
+
+    It keeps its instruments: observable ones must be registered anew with every
+    pipeline, and the SDK keeps instruments for good anyway.
+    """
+
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        super().__init__(*arguments[:3])
+        self._arguments = arguments
+        self._lock = threading.RLock()
+        self._instruments: dict[str, _Instrument] = {}
+        self._meter: metrics.Meter | None = None
+
+    def follow(self, provider: metrics.MeterProvider | None) -> None:
+        """Take the meter of another provider, or none."""
+        with self._lock:
+            self._meter = (
+                None if provider is None else provider.get_meter(*self._arguments)
+            )
+            for instrument in self._instruments.values():
+                instrument.follow(self._meter)
+
+    def after_fork(self) -> None:
+        """Replace the lock, which another thread may have held at the fork."""
+        self._lock = threading.RLock()
+
+    def _make(self, kind: type[I], **arguments: Any) -> I:
+        # Equal instruments are one: code that makes its counter on every call must
+        # not grow the process.
+        key = f"{kind.__name__}{arguments}"
+        with self._lock:
+            known = self._instruments.get(key)
+            if isinstance(known, kind):
+                return known
+            instrument = kind(arguments)
+            instrument.follow(self._meter)
+            self._instruments[key] = instrument
+        return instrument
+
+    def create_counter(
+        self, name: str, unit: str = "", description: str = ""
+    ) -> Counter:
+        """Make a counter."""
+        return self._make(CounterProxy, name=name, unit=unit, description=description)
+
+    def create_up_down_counter(
+        self, name: str, unit: str = "", description: str = ""
+    ) -> UpDownCounter:
+        """Make an up-down counter."""
+        return self._make(
+            UpDownCounterProxy, name=name, unit=unit, description=description
+        )
+
+    def create_histogram(
+        self,
+        name: str,
+        unit: str = "",
+        description: str = "",
+        *,
+        explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
+    ) -> Histogram:
+        """Make a histogram."""
+        return self._make(
+            HistogramProxy,
+            name=name,
+            unit=unit,
+            description=description,
+            explicit_bucket_boundaries_advisory=explicit_bucket_boundaries_advisory,
+        )
+
+    def create_gauge(self, name: str, unit: str = "", description: str = "") -> Gauge:
+        """Make a gauge."""
+        return self._make(GaugeProxy, name=name, unit=unit, description=description)
+
+    def create_observable_counter(
+        self,
+        name: str,
+        callbacks: Sequence[CallbackT] | None = None,
+        unit: str = "",
+        description: str = "",
+    ) -> ObservableCounter:
+        """Make an observable counter."""
+        return self._make(
+            ObservableCounterProxy,
+            name=name,
+            callbacks=callbacks,
+            unit=unit,
+            description=description,
+        )
+
+    def create_observable_up_down_counter(
+        self,
+        name: str,
+        callbacks: Sequence[CallbackT] | None = None,
+        unit: str = "",
+        description: str = "",
+    ) -> ObservableUpDownCounter:
+        """Make an observable up-down counter."""
+        return self._make(
+            ObservableUpDownCounterProxy,
+            name=name,
+            callbacks=callbacks,
+            unit=unit,
+            description=description,
+        )
+
+    def create_observable_gauge(
+        self,
+        name: str,
+        callbacks: Sequence[CallbackT] | None = None,
+        unit: str = "",
+        description: str = "",
+    ) -> ObservableGauge:
+        """Make an observable gauge."""
+        return self._make(
+            ObservableGaugeProxy,
+            name=name,
+            callbacks=callbacks,
+            unit=unit,
+            description=description,
+        )
+
+
+class MeterProviderProxy(metrics.MeterProvider):
+    """The process's meter provider; equal meters are one, as in the SDK."""
+
+    def __init__(self) -> None:
+        self.followers: _Followers[metrics.MeterProvider] = _Followers()
+        self._meters: dict[str, MeterProxy] = {}
+
+    def get_meter(
+        self,
+        name: str,
+        version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes = None,
+    ) -> metrics.Meter:
+        """Give a meter that follows the pipeline of the moment."""
+        arguments = (name, version, schema_url, attributes)
+        key = repr(arguments)
+        meter = self._meters.get(key)
+        if meter is None:
+            meter = self._meters.setdefault(key, MeterProxy(arguments))
+            self.followers.add(meter)
+        return meter
+
+    def after_fork(self, inner: metrics.MeterProvider | None) -> None:
+        """Exchange in a forked child, where another thread may have held a lock."""
+        for meter in self._meters.values():
+            meter.after_fork()
+        self.followers.after_fork(inner)
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what an SDK provider has beyond the API: ``add_metric_reader`` …"""
+        return getattr(self.__dict__["followers"].inner, name)
+
+
+# -- logs
+
+
+class LoggerProxy(_logs.Logger):
+    """A logger that follows the pipeline of the moment."""
+
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        super().__init__(*arguments)
+        self._arguments = arguments
+        self._logger: _logs.Logger = _NO_LOGGER
+
+    def follow(self, provider: _logs.LoggerProvider | None) -> None:
+        """Take the logger of another provider, or none."""
+        self._logger = (
+            _NO_LOGGER if provider is None else provider.get_logger(*self._arguments)
+        )
+
+    def emit(self, *args: Any, **kwargs: Any) -> None:
+        """Emit with the logger of the moment."""
+        self._logger.emit(*args, **kwargs)
+
+    def enabled(self, **kwargs: Any) -> bool:
+        """Whether the logger of the moment takes such records."""
+        return self._logger.enabled(**kwargs)
+
+
+class LoggerProviderProxy(_logs.LoggerProvider):
+    """The process's logger provider."""
+
+    def __init__(self) -> None:
+        self.followers: _Followers[_logs.LoggerProvider] = _Followers()
+
+    def get_logger(
+        self,
+        name: str,
+        version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes = None,
+    ) -> _logs.Logger:
+        """Give a logger that follows the pipeline of the moment."""
+        logger = LoggerProxy((name, version, schema_url, attributes))
+        self.followers.add(logger)
+        return logger
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what an SDK provider has beyond the API."""
+        return getattr(self.__dict__["followers"].inner, name)
+
+

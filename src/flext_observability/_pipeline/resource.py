@@ -1,0 +1,81 @@
+"""Who sends: the resource that every span, metric and log record carries."""
+
+import os
+import platform
+import re
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from opentelemetry.sdk.resources import Resource
+
+from ..config import FlextObservabilityConfig
+from .values import clean_attributes
+
+# A container id is 64 hex digits, in cgroup v1 paths and in the mounts of cgroup v2.
+_CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_CONTAINER_SOURCES = (
+    ("/proc/self/cgroup", ("docker", "kubepods", "containerd", "crio", "libpod")),
+    ("/proc/self/mountinfo", ("/containers/", "/overlay-containers/", "/sandboxes/")),
+)
+
+
+def build_resource(config: FlextObservabilityConfig) -> Resource:
+    """Describe this process.
+
+    Weakest first: what we find out, the SDK's detectors (``OTEL_RESOURCE_ATTRIBUTES``,
+    ``OTEL_EXPERIMENTAL_RESOURCE_DETECTORS``), settings named by an argument or one of
+    our variables, ``resource_attributes``.
+    """
+    # Resource.create runs the detectors; ours go underneath what they find.
+    detected = Resource.create()
+    found = {**_process(), **_host(), **_container()}
+    attributes = {**found, **dict(detected.attributes)}
+    for field, name in (
+        ("service_version", "service.version"),
+        ("service_namespace", "service.namespace"),
+        ("environment", "deployment.environment.name"),
+        ("service_name", "service.name"),
+    ):
+        value = getattr(config, field)
+        if value is not None and (config.is_stated(field) or name not in attributes):
+            attributes[name] = value
+    if str(attributes.get("service.name", "")).startswith("unknown_service"):
+        attributes["service.name"] = config.service_name
+    attributes |= clean_attributes(config.resource_attributes)
+    attributes.setdefault("service.instance.id", str(uuid4()))
+    return Resource(attributes, detected.schema_url)
+
+
+def _process() -> dict[str, str | int]:
+    return {
+        "process.pid": os.getpid(),
+        "process.executable.name": Path(sys.executable or "python").name,
+        "process.runtime.name": sys.implementation.name,
+        "process.runtime.version": platform.python_version(),
+    }
+
+
+def _host() -> dict[str, str]:
+    found = {"host.arch": platform.machine(), "os.type": platform.system().lower()}
+    with suppress(OSError):
+        found["host.name"] = socket.gethostname()
+    return {name: value for name, value in found.items() if value}
+
+
+def _container() -> dict[str, str]:
+    for source, signs in _CONTAINER_SOURCES:
+        try:
+            lines = Path(source).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        for line in lines:
+            if any(sign in line for sign in signs):
+                match = _CONTAINER_ID.search(line)
+                if match:
+                    return {"container.id": match.group()}
+    return {}
+
+

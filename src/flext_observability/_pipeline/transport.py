@@ -1,0 +1,432 @@
+"""One OTLP request over HTTP or gRPC, and what became of it.
+
+A transport never retries and never decides: it reports a verdict, and the delivery
+acts on it.
+"""
+
+import gzip
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from ..constants import Signal
+from .endpoint import Endpoint
+
+_SERVICES = {
+    Signal.TRACES: "opentelemetry.proto.collector.trace.v1.TraceService",
+    Signal.METRICS: "opentelemetry.proto.collector.metrics.v1.MetricsService",
+    Signal.LOGS: "opentelemetry.proto.collector.logs.v1.LogsService",
+}
+_REPLY_LIMIT = 4 * 1024 * 1024
+_RETRY_AFTER_LIMIT_S = 600.0
+# Level 1 takes a seventh of the time of the default for nearly the same size.
+_COMPRESSION_LEVEL = 1
+
+
+class Outcome(Enum):
+    """What to do with the records of a request."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one request."""
+
+    outcome: Outcome
+    reason: str = ""
+    """Short and stable: what counts as the same trouble."""
+    message: str = ""
+    """For the user: what is wrong and what to do; one line."""
+    rejected: int = 0
+    """Records the server refused inside a request it accepted."""
+    retry_after_s: float | None = None
+    """When the server told us to come back, seconds from now."""
+
+
+DELIVERED = Verdict(Outcome.DELIVERED)
+
+
+class Transport(Protocol):
+    """Makes requests to one endpoint."""
+
+    def send(self, body: bytes, timeout_s: float) -> Verdict:
+        """Send one serialized export request within a time."""
+        ...
+
+    def close(self) -> None:
+        """Drop connections; a request under way may end early."""
+        ...
+
+
+def make_transport(endpoint: Endpoint) -> Transport:
+    """Make the transport of an endpoint's protocol; nothing is connected yet."""
+    if endpoint.protocol == "grpc":
+        return GrpcTransport(endpoint)
+    return HttpTransport(endpoint)
+
+
+def _user_agent() -> str:
+    return f"flext-observability/{version('flext-observability')}"
+
+
+def _one_line(text: object, limit: int = 200) -> str:
+    """Bound and escape what a server or a library said."""
+    shown = str(text)
+    if len(shown) > limit:
+        shown = f"{shown[:limit]}…"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)
+
+
+def _partial_success(signal: Signal, reply: bytes) -> Verdict:
+    """Read what an accepting server says it did not take."""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - loaded on use
+
+    message = _response_type(signal)()
+    try:
+        message.ParseFromString(reply)
+    except DecodeError:
+        return Verdict(
+            Outcome.DELIVERED,
+            "unreadable_reply",
+            "the server accepted a request with a reply that is no OTLP",
+        )
+    partial = message.partial_success
+    counts = {
+        Signal.TRACES: "rejected_spans",
+        Signal.METRICS: "rejected_data_points",
+        Signal.LOGS: "rejected_log_records",
+    }
+    rejected = max(0, int(getattr(partial, counts[signal])))
+    if not rejected and not partial.error_message:
+        return DELIVERED
+    said = _one_line(partial.error_message) or "no reason given"
+    return Verdict(
+        Outcome.DELIVERED,
+        "partial_success",
+        f"the server rejected {rejected} {signal.value} records: {said}",
+        rejected,
+    )
+
+
+def _response_type(signal: Signal) -> Callable[[], Any]:
+    if signal is Signal.TRACES:
+        from opentelemetry.proto.collector.trace.v1 import (  # noqa: PLC0415 - on use
+            trace_service_pb2,
+        )
+
+        return trace_service_pb2.ExportTraceServiceResponse
+    if signal is Signal.METRICS:
+        from opentelemetry.proto.collector.metrics.v1 import (  # noqa: PLC0415 - on use
+            metrics_service_pb2,
+        )
+
+        return metrics_service_pb2.ExportMetricsServiceResponse
+    from opentelemetry.proto.collector.logs.v1 import (  # noqa: PLC0415 - loaded on use
+        logs_service_pb2,
+    )
+
+    return logs_service_pb2.ExportLogsServiceResponse
+
+
+# -- OTLP/HTTP
+
+# https://opentelemetry.io/docs/specs/otlp/#otlphttp-response; 408 is our addition,
+# the specification is silent about it.
+_HTTP_RETRYABLE = frozenset({408, 429, 502, 503, 504})
+_HTTP_HELD = {
+    401: "the server asks for credentials: check `headers`",
+    403: "the server refuses the credentials: check `headers`",
+}
+
+
+class HttpTransport:
+    """OTLP/HTTP with protobuf bodies over one kept-alive connection."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        from requests import Session  # noqa: PLC0415 - loaded only where used
+
+        self._endpoint = endpoint
+        self._session = Session()
+        self._session.headers.update(
+            {
+                "Content-Type": "application/x-protobuf",
+                "User-Agent": _user_agent(),
+                **endpoint.headers,
+            }
+        )
+        if endpoint.compression != "none":
+            self._session.headers["Content-Encoding"] = endpoint.compression
+        if endpoint.certificate:
+            self._session.verify = endpoint.certificate
+        if endpoint.client_certificate and endpoint.client_key:
+            self._session.cert = (endpoint.client_certificate, endpoint.client_key)
+
+    def send(self, body: bytes, timeout_s: float) -> Verdict:
+        """Send one serialized export request within a time."""
+        from requests.exceptions import RequestException  # noqa: PLC0415 - as above
+
+        try:
+            with self._session.post(
+                self._endpoint.url,
+                data=self._compressed(body),
+                timeout=timeout_s,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                reply = response.raw.read(_REPLY_LIMIT, decode_content=True)
+                return self._judge(response.status_code, response.headers, reply)
+        except (RequestException, OSError) as error:
+            return self._unreachable(error)
+        except Exception as error:  # noqa: BLE001 - urllib3 errors of the reply
+            return self._unreachable(error)
+
+    def _compressed(self, body: bytes) -> bytes:
+        match self._endpoint.compression:
+            case "gzip":
+                return gzip.compress(body, _COMPRESSION_LEVEL)
+            case "deflate":
+                return zlib.compress(body, _COMPRESSION_LEVEL)
+            case _:
+                return body
+
+    def _judge(self, status: int, headers: Any, reply: bytes) -> Verdict:
+        if 200 <= status < 300:  # noqa: PLR2004 - the success class of HTTP
+            return _partial_success(self._endpoint.signal, reply)
+        where = f"{self._endpoint.shown} answered {status}"
+        if status in _HTTP_RETRYABLE:
+            told = _retry_after_s(headers.get("Retry-After"))
+            return Verdict(
+                Outcome.RETRY, f"http_{status}", f"{where}; retrying", 0, told
+            )
+        if status in _HTTP_HELD:
+            return Verdict(
+                Outcome.RETRY, f"http_{status}", f"{where}: {_HTTP_HELD[status]}"
+            )
+        if 300 <= status < 400:  # noqa: PLR2004 - the redirection class of HTTP
+            return Verdict(
+                Outcome.RETRY,
+                f"http_{status}",
+                f"{where}: a redirect, which is never followed; correct `endpoint`",
+            )
+        said = f": {_one_line(_status_text(reply))}" if reply else ""
+        hint = "; check the path of `endpoint`" if status == 404 else ""  # noqa: PLR2004 - not found
+        return Verdict(Outcome.REJECTED, f"http_{status}", f"{where}{said}{hint}")
+
+    def _unreachable(self, error: Exception) -> Verdict:
+        text = f"{error!r}"
+        where = self._endpoint.shown
+        if "SSL" in text or "CERTIFICATE" in text.upper():
+            reason, why = "tls", f"TLS failed: {_one_line(_root_cause(error))}"
+        elif "timed out" in text.lower() or "Timeout" in text:
+            reason, why = "timeout", "no answer in time"
+        elif "BadStatusLine" in text or "RemoteDisconnected" in text:
+            reason = "protocol"
+            why = (
+                "it does not answer HTTP/1.1; if this is a gRPC port (usually 4317), "
+                "use protocol='grpc' or port 4318"
+            )
+        elif "refused" in text:
+            reason, why = "unreachable", "connection refused; is a collector running?"
+        else:
+            reason, why = "unreachable", _one_line(_root_cause(error))
+        message = f"cannot deliver to {where} (http/protobuf): {why}"
+        return Verdict(Outcome.RETRY, reason, message)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._session.close()
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Find the innermost exception, which says what happened."""
+    seen: BaseException = error
+    for _ in range(8):
+        inner = seen.__cause__ or seen.__context__ or getattr(seen, "reason", None)
+        if not isinstance(inner, BaseException):
+            break
+        seen = inner
+    return seen
+
+
+def _status_text(reply: bytes) -> str:
+    """Read the message of a google.rpc.Status, which OTLP errors carry, or text."""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - loaded on use
+    from google.rpc.status_pb2 import Status  # noqa: PLC0415 - loaded on use
+
+    try:
+        status = Status.FromString(reply)
+    except DecodeError:
+        return reply[:400].decode("utf-8", "replace")
+    return status.message or reply[:400].decode("utf-8", "replace")
+
+
+def _retry_after_s(header: str | None) -> float | None:
+    """Read Retry-After, seconds or a date; at most ten minutes, ``None`` if garbage."""
+    if not header:
+        return None
+    try:
+        delay_s = float(header)
+    except ValueError:
+        try:
+            delay_s = parsedate_to_datetime(header).timestamp() - time.time()
+        except (TypeError, ValueError, OverflowError):
+            return None
+    if not delay_s >= 0:  # negative or NaN
+        return None
+    return min(delay_s, _RETRY_AFTER_LIMIT_S)
+
+
+# -- OTLP/gRPC
+
+# https://opentelemetry.io/docs/specs/otlp/#failures
+_GRPC_RETRYABLE = frozenset(
+    {
+        *("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE"),
+        *("UNAVAILABLE", "DATA_LOSS"),
+    }
+)
+_GRPC_HELD = {
+    "UNAUTHENTICATED": "the server asks for credentials: check `headers`",
+    "PERMISSION_DENIED": "the server refuses the credentials: check `headers`",
+}
+
+
+class GrpcTransport:
+    """OTLP/gRPC; the channel is made at the first request, in the process that sends."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._channel: Any = None
+        self._call: Any = None
+
+    def _connect(self) -> Any:
+        import grpc  # noqa: PLC0415 - loaded only where used
+
+        options = [
+            ("grpc.primary_user_agent", _user_agent()),
+            ("grpc.max_receive_message_length", _REPLY_LIMIT),
+            # The delivery decides when to try again; the channel must not add waits.
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.min_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+        ]
+        compression = {
+            "gzip": grpc.Compression.Gzip,
+            "deflate": grpc.Compression.Deflate,
+        }.get(self._endpoint.compression, grpc.Compression.NoCompression)
+        if self._endpoint.insecure:
+            self._channel = grpc.insecure_channel(
+                self._endpoint.authority, options, compression
+            )
+        else:
+            credentials = grpc.ssl_channel_credentials(
+                _read(self._endpoint.certificate),
+                _read(self._endpoint.client_key),
+                _read(self._endpoint.client_certificate),
+            )
+            self._channel = grpc.secure_channel(
+                self._endpoint.authority, credentials, options, compression
+            )
+        return self._channel.unary_unary(
+            f"/{_SERVICES[self._endpoint.signal]}/Export",
+            request_serializer=None,
+            response_deserializer=None,
+        )
+
+    def send(self, body: bytes, timeout_s: float) -> Verdict:
+        """Send one serialized export request within a time."""
+        import grpc  # noqa: PLC0415 - loaded only where used
+
+        try:
+            if self._call is None:
+                self._call = self._connect()
+            reply = self._call(
+                body,
+                timeout=timeout_s,
+                metadata=tuple(self._endpoint.headers.items()),
+            )
+        except grpc.RpcError as error:
+            return self._judge(cast("Any", error))
+        except Exception as error:  # noqa: BLE001 - closed channel, unreadable file
+            return self._unreachable("unreachable", _one_line(error))
+        return _partial_success(self._endpoint.signal, cast("bytes", reply))
+
+    def _judge(self, error: Any) -> Verdict:
+        code = str(error.code().name)
+        details = _one_line(error.details() or "no details")
+        delay_s = _retry_info_s(error)
+        if code in _GRPC_HELD:
+            return self._unreachable(f"grpc_{code}", _GRPC_HELD[code])
+        if code in _GRPC_RETRYABLE or (
+            code == "RESOURCE_EXHAUSTED" and delay_s is not None
+        ):
+            reason, why = _explain_grpc(code, details)
+            return self._unreachable(reason, why, delay_s)
+        if _answers_http(details):
+            return self._unreachable(*_explain_grpc(code, details))
+        return Verdict(
+            Outcome.REJECTED,
+            f"grpc_{code}",
+            f"{self._endpoint.shown} answered {code}: {details}",
+        )
+
+    def _unreachable(
+        self, reason: str, why: str, retry_after_s: float | None = None
+    ) -> Verdict:
+        message = f"cannot deliver to {self._endpoint.shown} (grpc): {why}"
+        return Verdict(Outcome.RETRY, reason, message, 0, retry_after_s)
+
+    def close(self) -> None:
+        """Close the channel; a call under way ends as cancelled."""
+        if self._channel is not None:
+            self._channel.close()
+
+
+def _answers_http(details: str) -> bool:
+    lowered = details.lower()
+    return any(
+        sign in lowered
+        for sign in ("http1", "http/1", "http2 header with status", "content-type")
+    )
+
+
+def _explain_grpc(code: str, details: str) -> tuple[str, str]:
+    lowered = details.lower()
+    if _answers_http(details):
+        return "protocol", (
+            "it does not answer gRPC; if this is an HTTP port (usually 4318), "
+            "use protocol='http/protobuf' or port 4317"
+        )
+    if code == "DEADLINE_EXCEEDED":
+        return "timeout", "no answer in time"
+    if "ssl" in lowered or "tls" in lowered or "certificate" in lowered:
+        return "tls", f"TLS failed: {details}"
+    if "refused" in lowered:
+        return "unreachable", "connection refused; is a collector running?"
+    return "unreachable", f"{code}: {details}"
+
+
+def _retry_info_s(error: Any) -> float | None:
+    """Read google.rpc.RetryInfo from the trailers; at most ten minutes."""
+    from google.rpc.error_details_pb2 import RetryInfo  # noqa: PLC0415 - on use
+
+    trailers = cast("Any", error.trailing_metadata()) or ()
+    for key, value in trailers:
+        if key == "google.rpc.retryinfo-bin":
+            info = RetryInfo.FromString(value)
+            delay_s = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
+            return min(max(0.0, delay_s), _RETRY_AFTER_LIMIT_S)
+    return None
+
+
+def _read(path: str | None) -> bytes | None:
+    return None if path is None else Path(path).read_bytes()

@@ -1,0 +1,600 @@
+"""Settings: arguments, environment variables, their precedence and their checks."""
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from urllib.parse import unquote, urlsplit
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from .constants import FlextObservabilityConstants as C
+from .constants import Signal
+from .errors import FlextObservabilityConfigurationError
+from .result import FlextResult
+
+Attributes = dict[str, str | bool | int | float]
+
+
+# -- reading values as people and environments write them
+
+
+def _from_pairs(value: object) -> object:
+    """Read ``key=value,key=value`` (values percent-decoded, as in OTEL_*)."""
+    if not isinstance(value, str):
+        return value
+    pairs: dict[str, str] = {}
+    for item in filter(str.strip, value.split(",")):
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip():
+            message = "must be written key=value,key=value"
+            raise ValueError(message)
+        pairs[unquote(key.strip())] = unquote(text.strip())
+    return pairs
+
+
+def _from_list(value: object) -> object:
+    """Read ``a,b`` and a lone word as a list."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+def _protocol(value: object) -> object:
+    """Take ``http`` for ``http/protobuf``, as people write it."""
+    lowered = _lower(value)
+    return "http/protobuf" if lowered == "http" else lowered
+
+
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
+]
+TextList = Annotated[list[str], NoDecode, BeforeValidator(_from_list)]
+TextPairs = Annotated[Attributes, NoDecode, BeforeValidator(_from_pairs)]
+SecretPairs = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_from_pairs)]
+NumberList = Annotated[list[float], NoDecode, BeforeValidator(_from_list)]
+
+
+def _fix(text: str) -> dict[str, Any]:
+    """What the failure message tells the user to do."""
+    return {"fix": text}
+
+
+class FlextBaseSettings(BaseSettings):
+    """Base for an application's own settings.
+
+    ``model_config`` works as in pydantic-settings; a default written with
+    ``dataclasses.field(default_factory=…)`` works too.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Turn ``dataclasses.field`` defaults into Pydantic ones."""
+        for name, default in list(vars(cls).items()):
+            if isinstance(default, dataclasses.Field):
+                found = cast("dataclasses.Field[Any]", default)
+                if found.default_factory is not dataclasses.MISSING:
+                    setattr(cls, name, Field(default_factory=found.default_factory))
+                elif found.default is not dataclasses.MISSING:
+                    setattr(cls, name, found.default)
+                else:
+                    delattr(cls, name)
+        super().__init_subclass__(**kwargs)
+
+
+class ObservabilitySettings(FlextBaseSettings):
+    """The short form, for nesting in a user's own settings (``OBSERVABILITY_*``)."""
+
+    model_config = SettingsConfigDict(env_prefix="OBSERVABILITY_", extra="ignore")
+
+    metrics_enabled: bool = True
+    tracing_enabled: bool = True
+    log_level: LogLevel = "INFO"
+    correlation_id_header: str = C.HEADER_CORRELATION_ID
+
+
+class FlextObservabilityConfig(BaseSettings):
+    """Every setting of the library.
+
+    A value comes from the strongest source that names it: argument, then
+    ``FLEXT_OBSERVABILITY_<FIELD>``, ``OBSERVABILITY_<FIELD>``, ``FLEXT_LOG_LEVEL`` and
+    ``FLEXT_ENVIRONMENT``, the ``OTEL_*`` variables of the OpenTelemetry specification,
+    the default.
+    """
+
+    model_config = SettingsConfigDict(
+        extra="forbid", validate_default=False, hide_input_in_errors=True
+    )
+
+    service_name: str = Field(
+        C.DEFAULT_SERVICE_NAME,
+        min_length=1,
+        max_length=255,
+        description="What the service is called everywhere.",
+        json_schema_extra=_fix("Give a short name such as 'orders'."),
+    )
+    service_version: str | None = Field(None, description="Version of the service.")
+    service_namespace: str | None = Field(None, description="Group of the service.")
+    environment: str = Field(
+        C.DEFAULT_ENVIRONMENT, description="deployment.environment.name."
+    )
+    resource_attributes: TextPairs = Field(
+        default_factory=dict,
+        description="Further resource attributes.",
+        json_schema_extra=_fix("Give a dict, or key=value,key=value in a variable."),
+    )
+
+    endpoint: str | None = Field(
+        None,
+        description="Collector for all signals; gRPC to localhost:4317 when unset.",
+        json_schema_extra=_fix(
+            "Give a URL such as http://localhost:4317 (gRPC) "
+            "or http://localhost:4318 (HTTP)."
+        ),
+    )
+    protocol: Annotated[
+        Literal["grpc", "http/protobuf"] | None, BeforeValidator(_protocol)
+    ] = Field(
+        None,
+        description="Inferred from the endpoint when unset.",
+        json_schema_extra=_fix("Use 'grpc' or 'http/protobuf'."),
+    )
+    headers: SecretPairs = Field(
+        default_factory=dict[str, SecretStr],
+        description="Headers of every export request; secret.",
+        json_schema_extra=_fix("Give a dict of text, or key=value,key=value."),
+    )
+    compression: Annotated[
+        Literal["none", "gzip", "deflate"] | None, BeforeValidator(_lower)
+    ] = Field(
+        None,
+        description="Of export requests.",
+        json_schema_extra=_fix("Use 'gzip', 'deflate' or 'none'."),
+    )
+    timeout_s: float = Field(
+        C.DEFAULT_TIMEOUT_S,
+        gt=0,
+        le=600,
+        description="Deadline of one export request, seconds.",
+        json_schema_extra=_fix("Give seconds, above 0 and at most 600."),
+    )
+    certificate: Path | None = Field(
+        None,
+        description="CA file (PEM) the collector's certificate is checked with.",
+        json_schema_extra=_fix("Give the path of a readable PEM file."),
+    )
+    client_certificate: Path | None = Field(
+        None,
+        description="Client certificate (PEM) for mutual TLS.",
+        json_schema_extra=_fix("Give the path of a readable PEM file."),
+    )
+    client_key: Path | None = Field(
+        None,
+        description="Key (PEM) of the client certificate.",
+        json_schema_extra=_fix("Give the path of a readable PEM file."),
+    )
+
+    exporters: TextList = Field(
+        default_factory=lambda: ["otlp"],
+        description="Where telemetry goes: otlp, console, prometheus, memory, none.",
+        json_schema_extra=_fix(f"Use any of {', '.join(C.EXPORTERS)}."),
+    )
+    tracing_enabled: bool = Field(True, description="Whether spans are made.")
+    metrics_enabled: bool = Field(True, description="Whether metrics are made.")
+    logs_enabled: bool = Field(True, description="Whether log records are made.")
+    sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of new traces that is recorded.",
+        json_schema_extra=_fix("Give a number from 0 (none) to 1 (all)."),
+    )
+    propagators: TextList = Field(
+        default_factory=lambda: ["tracecontext", "baggage"],
+        description="How trace context travels in headers.",
+        json_schema_extra=_fix("Use names such as tracecontext, baggage, b3, none."),
+    )
+    correlation_id_header: str = Field(
+        C.HEADER_CORRELATION_ID,
+        pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$",
+        description="Header that carries the correlation id.",
+        json_schema_extra=_fix("Use a legal header name such as X-Correlation-ID."),
+    )
+
+    log_level: LogLevel = Field(
+        "INFO",
+        description="Lowest level of log records that are exported.",
+        json_schema_extra=_fix("Use DEBUG, INFO, WARNING, ERROR or CRITICAL."),
+    )
+    structured_logging: bool = Field(
+        True, description="Whether our loggers write JSON lines, else plain ones."
+    )
+    metrics_export_interval_s: float = Field(
+        C.DEFAULT_METRICS_EXPORT_INTERVAL_S,
+        ge=1,
+        le=3600,
+        description="Seconds between metric exports.",
+        json_schema_extra=_fix("Give seconds from 1 to 3600."),
+    )
+    histogram_buckets_s: NumberList = Field(
+        default_factory=lambda: list(C.BUCKETS_S),
+        description="Bounds of flext.operation.duration, seconds.",
+        json_schema_extra=_fix("Give rising numbers such as [0.1, 0.5, 1]."),
+    )
+
+    max_span_attributes: int = Field(
+        128,
+        ge=1,
+        le=1000,
+        description="Attributes kept per span.",
+        json_schema_extra=_fix("Give a whole number from 1 to 1000."),
+    )
+    max_span_events: int = Field(128, ge=1, le=1000, description="Events per span.")
+    max_span_links: int = Field(128, ge=1, le=1000, description="Links per span.")
+    max_event_attributes: int = Field(
+        128, ge=1, le=1000, description="Attributes per span event."
+    )
+    max_link_attributes: int = Field(
+        128, ge=1, le=1000, description="Attributes per span link."
+    )
+    max_log_attributes: int = Field(
+        128, ge=1, le=1000, description="Attributes per log record."
+    )
+    max_attribute_length: int | None = Field(
+        None, ge=1, description="Longest attribute text, characters; no limit if unset."
+    )
+
+    exit_budget_s: float = Field(
+        C.DEFAULT_EXIT_BUDGET_S,
+        ge=0,
+        le=600,
+        description="Longest delay of the program's exit, seconds, all signals.",
+        json_schema_extra=_fix("Give seconds from 0 to 600."),
+    )
+
+    _instance: ClassVar["FlextObservabilityConfig | None"] = None
+    # Fields whose value came from OTEL_*: a signal's own OTEL_* variable may win.
+    _from_otel: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - signature of the base
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - signature of the base
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources, strongest first."""
+        return (
+            init_settings,
+            EnvSettingsSource(settings_cls, env_prefix="FLEXT_OBSERVABILITY_"),
+            EnvSettingsSource(settings_cls, env_prefix="OBSERVABILITY_"),
+            _FlextVariables(settings_cls),
+        )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _fill_from_otel(
+        cls, data: Any, handler: ModelWrapValidatorHandler[Self]
+    ) -> Self:
+        """Let OTEL_* fill what no stronger source named."""
+        given = dict(cast("Mapping[str, Any]", data))
+        otel = {k: v for k, v in _otel_values().items() if k not in given}
+        interval_s = otel.pop("metrics_export_interval_s", None)
+        config = handler({**otel, **given})
+        if interval_s is not None:
+            # Our bounds do not apply: the variable keeps the SDK's meaning.
+            config.__dict__["metrics_export_interval_s"] = interval_s
+            otel["metrics_export_interval_s"] = interval_s
+        config._from_otel = frozenset(otel)
+        return config
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, endpoint: str | None) -> str | None:
+        return None if endpoint is None else checked_endpoint(endpoint)
+
+    @field_validator("certificate", "client_certificate", "client_key")
+    @classmethod
+    def _check_file(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            if not path.is_file():
+                message = f"file not found: {path}"
+                raise ValueError(message)
+            if not os.access(path, os.R_OK):
+                message = f"file cannot be read: {path}"
+                raise ValueError(message)
+        return path
+
+    @field_validator("histogram_buckets_s")
+    @classmethod
+    def _check_buckets(cls, bounds: list[float]) -> list[float]:
+        if not bounds or bounds != sorted(set(bounds)):
+            message = "must be rising numbers without repeats"
+            raise ValueError(message)
+        return bounds
+
+    @model_validator(mode="after")
+    def _check_client_pair(self) -> Self:
+        if bool(self.client_certificate) != bool(self.client_key):
+            missing = "client_key" if self.client_certificate else "client_certificate"
+            message = f"{missing}: missing; mutual TLS needs certificate and key"
+            raise ValueError(message)
+        return self
+
+    # -- questions that the pipeline asks
+
+    def is_stated(self, field: str) -> bool:
+        """Whether an argument or one of our variables named the field, not OTEL_*."""
+        return field in self.model_fields_set and field not in self._from_otel
+
+    def is_from_otel(self, field: str) -> bool:
+        """Whether the field's value was read from an OTEL_* variable."""
+        return field in self._from_otel
+
+    def exporters_for(self, signal: Signal) -> list[str]:
+        """Give the exporter names of a signal, without repeats."""
+        own = os.environ.get(f"OTEL_{signal.name}_EXPORTER")
+        names = self.exporters
+        if own and own.strip() and not self.is_stated("exporters"):
+            names = cast("list[str]", _from_list(own))
+        return list(dict.fromkeys(name.lower() for name in names))
+
+    def is_enabled(self, signal: Signal) -> bool:
+        """Whether a signal is produced at all."""
+        if telemetry_is_disabled():
+            return False
+        return {
+            Signal.TRACES: self.tracing_enabled,
+            Signal.METRICS: self.metrics_enabled,
+            Signal.LOGS: self.logs_enabled,
+        }[signal]
+
+    def validate_business_rules(self) -> FlextResult[None]:
+        """Check the settings once more, as entities do; they were checked when made."""
+        return FlextResult[None].ok(None)
+
+    # -- the one in force
+
+    @classmethod
+    def get_global_instance(cls) -> "FlextObservabilityConfig":
+        """Give the settings in force: those of ``setup()``, else of the environment."""
+        if FlextObservabilityConfig._instance is None:
+            FlextObservabilityConfig._instance = cls()
+        return FlextObservabilityConfig._instance
+
+    @classmethod
+    def reset_global_instance(cls) -> None:
+        """Forget the settings in force; the next use reads the environment again."""
+        FlextObservabilityConfig._instance = None
+
+    def become_global(self) -> None:
+        """Make these the settings in force."""
+        FlextObservabilityConfig._instance = self
+
+
+class _FlextVariables(PydanticBaseSettingsSource):
+    """``FLEXT_LOG_LEVEL`` and ``FLEXT_ENVIRONMENT``, shared by all Flext packages."""
+
+    _FIELDS: ClassVar[Mapping[str, str]] = {
+        "FLEXT_LOG_LEVEL": "log_level",
+        "FLEXT_ENVIRONMENT": "environment",
+    }
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - signature of the base
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return {
+            field: os.environ[variable]
+            for variable, field in self._FIELDS.items()
+            if os.environ.get(variable)
+        }
+
+
+def telemetry_is_disabled() -> bool:
+    """Whether ``OTEL_SDK_DISABLED=true`` or ``OTEL_ENABLED=false`` is set."""
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return disabled or os.environ.get("OTEL_ENABLED", "").strip().lower() == "false"
+
+
+def _otel_values() -> dict[str, Any]:
+    """Settings named by OTEL_* variables; an empty variable counts as unset."""
+    env = os.environ
+    values: dict[str, Any] = {
+        field: env[f"OTEL_{variable}"]
+        for field, variable in (
+            ("endpoint", "EXPORTER_OTLP_ENDPOINT"),
+            ("protocol", "EXPORTER_OTLP_PROTOCOL"),
+            ("headers", "EXPORTER_OTLP_HEADERS"),
+            ("compression", "EXPORTER_OTLP_COMPRESSION"),
+            ("timeout_s", "EXPORTER_OTLP_TIMEOUT"),
+            ("certificate", "EXPORTER_OTLP_CERTIFICATE"),
+            ("client_certificate", "EXPORTER_OTLP_CLIENT_CERTIFICATE"),
+            ("client_key", "EXPORTER_OTLP_CLIENT_KEY"),
+            ("propagators", "PROPAGATORS"),
+        )
+        if env.get(f"OTEL_{variable}", "").strip()
+    }
+    values |= _otel_resource_values()
+    interval_ms = env.get("OTEL_METRIC_EXPORT_INTERVAL", "")
+    try:
+        if interval_ms and float(interval_ms) > 0:
+            values["metrics_export_interval_s"] = float(interval_ms) / 1000
+    except ValueError:
+        pass  # as the SDK does: the default stays
+    return values
+
+
+def _otel_resource_values() -> dict[str, str]:
+    """Settings that OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME name."""
+    try:
+        pairs = _from_pairs(os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+    except ValueError:
+        pairs = {}  # the SDK skips what it cannot read, item by item
+    attributes = cast("dict[str, str]", pairs)
+    found = {
+        "service_name": os.environ.get("OTEL_SERVICE_NAME")
+        or attributes.get("service.name"),
+        "service_version": attributes.get("service.version"),
+        "service_namespace": attributes.get("service.namespace"),
+        "environment": attributes.get("deployment.environment.name")
+        or attributes.get("deployment.environment"),
+    }
+    return {field: value for field, value in found.items() if value}
+
+
+def checked_endpoint(endpoint: str) -> str:
+    """Give the endpoint without surrounding space.
+
+    Args:
+        endpoint: A URL with http or https; ``host:port`` is accepted too, as gRPC
+            exporters do.
+
+    Raises:
+        ValueError: It is neither, or its port is no port.
+    """
+    endpoint = endpoint.strip()
+    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
+    try:
+        port = parts.port
+    except ValueError:
+        message = "the port is not a number from 0 to 65535"
+        raise ValueError(message) from None
+    has_scheme = "://" in endpoint
+    if (has_scheme and parts.scheme not in {"http", "https"}) or (
+        not has_scheme and port is None
+    ):
+        message = "must be a URL with http:// or https://"
+        raise ValueError(message)
+    if not parts.hostname or any(character.isspace() for character in endpoint):
+        message = "must be a URL with a host"
+        raise ValueError(message)
+    return endpoint
+
+
+# -- from bad input to a message
+
+
+def make_config(
+    stated: Mapping[str, object],
+) -> FlextResult[FlextObservabilityConfig]:
+    """Build the settings, or say which one is wrong.
+
+    Args:
+        stated: Fields by name, the strongest source.
+
+    Returns:
+        The settings, or the failure ``Invalid configuration: <field>: <reason>``.
+    """
+    for name in stated:
+        if name not in FlextObservabilityConfig.model_fields:
+            return invalid_configuration(_unknown(name))
+    try:
+        return FlextResult.ok(FlextObservabilityConfig(**cast("Any", stated)))
+    except ValidationError as error:
+        # Not the ValidationError itself: it remembers every input, secrets too.
+        return invalid_configuration(_explain(error, stated))
+
+
+def invalid_configuration(what: str) -> FlextResult[Any]:
+    """Make the failure of a bad setting.
+
+    Args:
+        what: ``<field>: <reason>``, with the value and the fix.
+    """
+    message = f"Invalid configuration: {what}"
+    return FlextResult.fail(
+        message, exception=FlextObservabilityConfigurationError(message)
+    )
+
+
+def _unknown(name: str) -> str:
+    known = list(FlextObservabilityConfig.model_fields)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(known)}."
+    return f"{name}: unknown setting. {hint}"
+
+
+def _explain(error: ValidationError, stated: Mapping[str, object]) -> str:
+    """Say field, reason, value and fix of the first error; never a secret."""
+    first = error.errors(include_url=False, include_input=True)[0]
+    reason = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    if not first["loc"]:
+        return f"{reason}."  # a rule over several fields; it names them itself
+    field = str(first["loc"][0])
+    value = stated.get(field, _variable_value(field))
+    secret = field == "headers" or (field == "endpoint" and "@" in str(value))
+    shown = "" if secret else f", got {_short(value)}"
+    origin = "" if field in stated else _origin(field)
+    info = FlextObservabilityConfig.model_fields.get(field)
+    extra = info.json_schema_extra if info else None
+    fix = str(extra.get("fix", "")) if isinstance(extra, dict) else ""
+    return f"{field}: {reason[:1].lower()}{reason[1:]}{shown}{origin}. {fix}".rstrip()
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - the message must come out whatever was passed
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 100 else f"{text[:100]}…"  # noqa: PLR2004 - one line
+
+
+def _variables_of(field: str) -> Sequence[str]:
+    otel = {
+        "endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "protocol": "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "headers": "OTEL_EXPORTER_OTLP_HEADERS",
+        "compression": "OTEL_EXPORTER_OTLP_COMPRESSION",
+        "timeout_s": "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "certificate": "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "client_certificate": "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        "client_key": "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        "propagators": "OTEL_PROPAGATORS",
+        "log_level": "FLEXT_LOG_LEVEL",
+        "environment": "FLEXT_ENVIRONMENT",
+    }
+    upper = field.upper()
+    names = [f"FLEXT_OBSERVABILITY_{upper}", f"OBSERVABILITY_{upper}"]
+    return [*names, otel[field]] if field in otel else names
+
+
+def _variable_value(field: str) -> str | None:
+    return next(
+        (os.environ[name] for name in _variables_of(field) if os.environ.get(name)),
+        None,
+    )
+
+
+def _origin(field: str) -> str:
+    name = next((n for n in _variables_of(field) if os.environ.get(n)), None)
+    return f" (from {name})" if name else ""

@@ -1,0 +1,197 @@
+"""The correlation id of the current context, and headers that cross processes.
+
+The only module that reads untrusted headers. It knows neither configuration nor the
+running pipeline: header name and propagator are arguments.
+"""
+
+from collections.abc import Iterable, Mapping, MutableMapping
+from contextvars import ContextVar, Token
+from typing import cast
+from uuid import uuid4
+
+from opentelemetry import baggage, trace
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.propagators.textmap import TextMapPropagator
+
+from .constants import FlextObservabilityConstants
+
+# "" means unset. A default keeps `get` free of exceptions on the hot path.
+_correlation_id: ContextVar[str] = ContextVar("flext_correlation_id", default="")
+
+# What a peer may send at most; longer headers are not looked at.
+_HEADER_LENGTH_LIMIT = 16 * 1024
+
+
+def new_correlation_id() -> str:
+    """Make a fresh id: a random UUID as 32 hex digits."""
+    return uuid4().hex
+
+
+def valid_correlation_id(candidate: object) -> str:
+    """Give the candidate when it is a legal id, else a fresh one.
+
+    Args:
+        candidate: Anything; legal is text of 1 to 128 characters out of
+            ``A-Z a-z 0-9 . _ -``.
+    """
+    pattern = FlextObservabilityConstants.CORRELATION_ID_PATTERN
+    if isinstance(candidate, str) and pattern.fullmatch(candidate):
+        return str(candidate)
+    return new_correlation_id()
+
+
+def explicit_correlation_id() -> str:
+    """Give the id that somebody set in this context, ``""`` when nobody did."""
+    return _correlation_id.get()
+
+
+def flext_get_correlation_id() -> str:
+    """Give the correlation id of the current context.
+
+    Returns:
+        The id that was set; inside a span without one, the trace id as 32 hex digits;
+        ``""`` outside any span.
+    """
+    explicit = _correlation_id.get()
+    if explicit:
+        return explicit
+    span_context = trace.get_current_span().get_span_context()
+    return f"{span_context.trace_id:032x}" if span_context.is_valid else ""
+
+
+def flext_set_correlation_id(correlation_id: str) -> None:
+    """Set the correlation id of the current context.
+
+    Tasks created from here inherit it; it never leaks back into the creator of this
+    task or into other threads. To restore the former id, use
+    ``flext_correlation_scope``.
+
+    Args:
+        correlation_id: Text of 1 to 128 characters out of ``A-Z a-z 0-9 . _ -``.
+            Anything else is replaced by a fresh id.
+    """
+    _correlation_id.set(valid_correlation_id(correlation_id))
+
+
+def enter_correlation(correlation_id: str) -> Token[str]:
+    """Set an id already validated, or ``""``; give what :func:`leave` needs."""
+    return _correlation_id.set(correlation_id)
+
+
+def leave_correlation(token: Token[str]) -> None:
+    """Restore the id that was in force before ``enter_correlation``."""
+    restore(token)
+
+
+def restore(token: object) -> None:
+    """Undo a context switch, quietly when it happened in another context.
+
+    A generator that is closed by the garbage collector or by another task ends in a
+    context that the switch never touched. There is nothing to undo there, and the
+    OTel API would log an error with a traceback.
+    """
+    if not isinstance(token, Token):
+        detach(cast("Token[Context]", token))  # a foreign runtime context
+        return
+    try:
+        cast("Token[object]", token).var.reset(cast("Token[object]", token))
+    except (ValueError, RuntimeError):
+        return
+
+
+def read_headers(headers: object) -> dict[str, str]:
+    """Make lower-case text headers of whatever a framework hands over.
+
+    Args:
+        headers: A mapping or pairs; names and values text or bytes. What is neither,
+            or longer than 16 KiB, is left out.
+    """
+    if isinstance(headers, Mapping):
+        pairs: Iterable[object] = cast("Mapping[object, object]", headers).items()
+    elif isinstance(headers, Iterable) and not isinstance(headers, str | bytes):
+        pairs = cast("Iterable[object]", headers)
+    else:
+        return {}
+    found: dict[str, str] = {}
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(cast("list[object]", pair)) != 2:  # noqa: PLR2004 - a pair
+            continue
+        name, value = (_header_text(part) for part in cast("list[object]", pair))
+        if name and value is not None:
+            found[name.lower()] = value
+    return found
+
+
+def _header_text(part: object) -> str | None:
+    if isinstance(part, bytes | bytearray):
+        text = bytes(part[: _HEADER_LENGTH_LIMIT + 1]).decode("latin-1")
+    elif isinstance(part, str):
+        text = part
+    elif isinstance(part, list | tuple) and part:
+        return _header_text(cast("list[object]", part)[0])
+    else:
+        return None
+    return text if len(text) <= _HEADER_LENGTH_LIMIT else None
+
+
+def extract(
+    headers: object, header_name: str, propagator: TextMapPropagator
+) -> tuple[Context, str]:
+    """Read the remote parent, baggage and correlation id of an incoming request.
+
+    Args:
+        headers: As for :func:`read_headers`.
+        header_name: The correlation header, in any case.
+        propagator: Reads the trace context.
+
+    Returns:
+        The context, to be made current, and the correlation id: a fresh one when the
+        header holds no legal id, ``""`` when there is no such header.
+    """
+    found = read_headers(headers)
+    # A server span starts from its caller alone, not from what the thread did before.
+    context = propagator.extract(found, context=_without_span(get_current()))
+    context = _with_clean_baggage(context)
+    sent = found.get(header_name.lower())
+    return context, "" if sent is None else valid_correlation_id(sent)
+
+
+def _without_span(context: Context) -> Context:
+    return trace.set_span_in_context(trace.INVALID_SPAN, context)
+
+
+def _with_clean_baggage(context: Context) -> Context:
+    """Take control characters out: percent-decoding lets line breaks through."""
+    for key, value in baggage.get_all(context).items():
+        text = str(value)
+        if text.isprintable():
+            continue
+        clean = "".join(character for character in text if character.isprintable())
+        context = baggage.set_baggage(key, clean, context)
+    return context
+
+
+def inject(
+    headers: Mapping[str, str], header_name: str, propagator: TextMapPropagator
+) -> dict[str, str]:
+    """Copy headers and add the trace context and the correlation id to the copy.
+
+    Args:
+        headers: Left as they are.
+        header_name: The correlation header; one of the same name in another case is
+            replaced.
+        propagator: Writes the trace context.
+    """
+    carrier: MutableMapping[str, str] = {}
+    propagator.inject(carrier)
+    correlation_id = flext_get_correlation_id()
+    if correlation_id:
+        carrier[header_name] = correlation_id
+    ours = {name.lower() for name in carrier}
+    kept = {name: text for name, text in headers.items() if name.lower() not in ours}
+    return {**kept, **carrier}
+
+
+def attach_context(context: Context) -> object:
+    """Make a context current; give the token for :func:`restore`."""
+    return attach(context)

@@ -1,0 +1,172 @@
+"""The entities: values with rules. Making one emits nothing."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Self, cast
+from uuid import uuid4
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+)
+
+from .constants import FlextObservabilityConstants as C
+from .correlation import flext_get_correlation_id
+from .result import FlextResult
+
+
+class Emission:
+    """The mark that an entity was emitted; it is shared by all its copies."""
+
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def __eq__(self, other: object) -> bool:
+        # Pydantic compares private attributes; the mark makes no difference of value.
+        return isinstance(other, Emission)
+
+    __hash__ = None  # type: ignore[assignment]  # all marks are equal
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _aware(moment: object) -> object:
+    """Take a naive time as UTC."""
+    if isinstance(moment, datetime) and moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    return moment
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _number(value: object, info: ValidationInfo) -> object:
+    """Take integers as float, keep Decimal exactly, refuse what is no number."""
+    if info.mode == "json" and isinstance(value, str):
+        return Decimal(value)  # how a Decimal stands in JSON
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        message = "must be a number"
+        raise ValueError(message)  # noqa: TRY004 - Pydantic reports ValueError
+    return value if isinstance(value, Decimal) else float(value)
+
+
+def _text_pairs(tags: object) -> object:
+    if not isinstance(tags, Mapping):
+        return tags
+    pairs = cast("Mapping[object, object]", tags)
+    return {str(key): str(value) for key, value in pairs.items()}
+
+
+def _is_blank(text: str) -> bool:
+    return not text.strip()
+
+
+Moment = Annotated[datetime, BeforeValidator(_aware)]
+Word = Annotated[str, BeforeValidator(_lower)]
+
+
+class FlextEntity(BaseModel):
+    """Base of the entities: an id and rules that are checked when asked."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=False)
+
+    id: str = Field(default_factory=lambda: uuid4().hex)
+    _emission: Emission = PrivateAttr(default_factory=Emission)
+
+    def validate_business_rules(self) -> FlextResult[None]:
+        """Check the rules of the entity; the first broken one gives the message."""
+        return FlextResult[None].ok(None)
+
+    def validate_domain_rules(self) -> FlextResult[None]:
+        """Do the same as :meth:`validate_business_rules`."""
+        return self.validate_business_rules()
+
+    def emission(self) -> Emission:
+        """Give the mark that keeps this entity from being emitted twice."""
+        return self._emission
+
+
+class FlextMetric(FlextEntity):
+    """One measurement: a point on the OTel instrument of its name, type and unit."""
+
+    name: str
+    value: Annotated[float | Decimal, BeforeValidator(_number)]
+    unit: str = ""
+    timestamp: Moment = Field(default_factory=_now)
+    tags: Annotated[dict[str, str], BeforeValidator(_text_pairs)] = Field(
+        default_factory=dict[str, str]
+    )
+    metric_type: Word = "gauge"
+
+    def validate_business_rules(self) -> FlextResult[None]:
+        """Check name, value and type, in this order."""
+        if _is_blank(self.name) or len(self.name) > C.METRIC_NAME_LENGTH_LIMIT:
+            return FlextResult[None].fail("Invalid metric name")
+        if not self._has_legal_value():
+            return FlextResult[None].fail("Invalid metric value")
+        if self.metric_type not in C.METRIC_TYPES:
+            return FlextResult[None].fail("Invalid metric type")
+        return FlextResult[None].ok(None)
+
+    def _has_legal_value(self) -> bool:
+        if isinstance(self.value, Decimal):
+            is_finite = self.value.is_finite()
+        else:
+            is_finite = math.isfinite(self.value)
+        return is_finite and (self.metric_type == "gauge" or self.value >= 0)
+
+
+def _current_trace_id() -> str | None:
+    ids = _current_ids()
+    return ids[0] if ids else None
+
+
+def _current_span_id() -> str | None:
+    ids = _current_ids()
+    return ids[1] if ids else None
+
+
+def _current_ids() -> tuple[str, str] | None:
+    from opentelemetry.trace import get_current_span  # noqa: PLC0415 - API, on use
+
+    context = get_current_span().get_span_context()
+    if not context.is_valid:
+        return None
+    return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+
+
+class FlextLogEntry(FlextEntity):
+    """One log line with context, joined to the span it was made in."""
+
+    level: Word
+    message: str
+    context: dict[str, object] = Field(default_factory=dict[str, object])
+    timestamp: Moment = Field(default_factory=_now)
+    correlation_id: str = Field(default_factory=flext_get_correlation_id)
+    trace_id: str | None = Field(default_factory=_current_trace_id)
+    span_id: str | None = Field(default_factory=_current_span_id)
+
+    def validate_business_rules(self) -> FlextResult[None]:
+        """Check level and message, in this order."""
+        if self.level not in C.LOG_LEVELS:
+            return FlextResult[None].fail("Invalid log level")
+        if _is_blank(self.message):
+            return FlextResult[None].fail("Invalid log message")
+        return FlextResult[None].ok(None)
