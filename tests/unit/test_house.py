@@ -31,6 +31,7 @@ FLOORS = {
     "runtime": 4,
     "recording": 5,
     "monitoring": 5,
+    "propagation": 5,
     "instruments": 5,
     "logs": 5,
     "factory": 5,
@@ -59,6 +60,8 @@ HEAVY = (
     "requests",
 )
 DOOR = "__init__"
+# Made and returned by functions of the door; the contract makes no name of them public.
+HANDED_OUT = {"FlextCounter", "FlextGauge", "FlextHistogram", "FlextSpan"}
 
 
 @dataclass(frozen=True)
@@ -272,12 +275,8 @@ def test_every_name_resolves_to_its_definition(name: str) -> None:
 
 def test_every_public_definition_is_at_the_door() -> None:
     """A `Flext…` or `flext_…` name inside that the door lacks is a mistake."""
-    inside = {
-        name
-        for name in definitions()
-        if name.startswith(("Flext", "flext_")) and not name.startswith("_")
-    }
-    assert inside <= set(fo.__all__)
+    inside = {name for name in definitions() if name.startswith(("Flext", "flext_"))}
+    assert inside - HANDED_OUT <= set(fo.__all__)
 
 
 def test_type_checkers_see_the_same_door() -> None:

@@ -1,0 +1,321 @@
+"""Every public signature, used as users use it, for the type checkers alone.
+
+Never run: `make type-check` reads it with mypy --strict and with pyright strict. What
+must be refused carries a `type: ignore` that both checkers report once it is unused.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
+from decimal import Decimal
+from typing import Any, assert_type
+
+from opentelemetry._logs import Logger
+from opentelemetry.metrics import Meter
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.view import View
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import Tracer
+
+import flext_observability as fo
+from flext_observability import (
+    FlextLogEntry,
+    FlextMetric,
+    FlextObservability,
+    FlextObservabilityConfig,
+    FlextObservabilityStatus,
+    FlextResult,
+    ObservabilitySettings,
+    flext_monitor_function,
+    flext_span,
+    setup,
+)
+
+# --- running ---
+
+
+def running() -> None:
+    """Setup takes every field by name, and says what it made."""
+    result = setup("shop")
+    assert_type(result, FlextResult[FlextObservability])
+    assert_type(setup(), FlextResult[FlextObservability])
+    setup(
+        "shop",
+        sampler=ALWAYS_ON,
+        views=[View(instrument_name="*")],
+        span_processors=[SimpleSpanProcessor(InMemorySpanExporter())],
+        metric_readers=(InMemoryMetricReader(),),
+        service_version="1.2",
+        service_namespace="store",
+        environment="production",
+        resource_attributes={"team": "a"},
+        endpoint="https://collector:4317",
+        protocol="grpc",
+        headers={"authorization": "Bearer"},
+        compression="gzip",
+        timeout_s=3.0,
+        certificate="ca.pem",
+        client_certificate="client.pem",
+        client_key="client.key",
+        exporters=["otlp", "console"],
+        tracing_enabled=True,
+        metrics_enabled=True,
+        logs_enabled=False,
+        sample_ratio=0.5,
+        propagators=["tracecontext"],
+        correlation_id_header="X-Request-ID",
+        log_level="DEBUG",
+        structured_logging=True,
+        metrics_export_interval_s=10,
+        histogram_buckets_s=[0.1, 1.0],
+        max_span_attributes=64,
+        exit_budget_s=1.0,
+    )
+    setup("shop", config=ObservabilitySettings())
+    setup("shop", config=FlextObservabilityConfig())
+    setup("shop", endpont="http://collector:4317")  # type: ignore[call-arg]
+    setup("shop", timeout_s="3")  # type: ignore[arg-type]
+
+    handle = result.unwrap()
+    assert_type(handle.config, FlextObservabilityConfig)
+    assert_type(handle.tracer, Tracer)
+    assert_type(handle.meter, Meter)
+    assert_type(handle.logger, Logger)
+    assert_type(handle.flush(timeout_s=1.0), FlextResult[None])
+    assert_type(handle.shutdown(timeout_s=None), FlextResult[None])
+    assert_type(handle.status(), FlextObservabilityStatus)
+    assert_type(fo.flush(), FlextResult[None])
+    assert_type(fo.flush(timeout_s=1), FlextResult[None])
+    assert_type(fo.shutdown(), FlextResult[None])
+
+
+def ledger() -> None:
+    """The status is a typed record."""
+    status = fo.status()
+    assert_type(status, FlextObservabilityStatus)
+    assert_type(status.running, bool)
+    assert_type(status.service_name, str)
+    assert_type(status.endpoint, str | None)
+    assert_type(status.protocol, str | None)
+    assert_type(status.durability, str)
+    assert_type(status.last_error, str | None)
+    assert_type(status.spool_bytes, int)
+    traces = status.signals["traces"]
+    assert_type(traces.accepted, int)
+    assert_type(traces.delivered, int)
+    assert_type(traces.rejected, int)
+    assert_type(traces.pending, int)
+    for reason, count in traces.dropped.items():
+        assert_type(reason, str)
+        assert_type(count, int)
+    status.running = False  # type: ignore[misc]
+
+
+# --- results ---
+
+
+def results(metric: FlextResult[int]) -> None:
+    """The carried type follows through every member."""
+    assert_type(FlextResult.ok(1), FlextResult[int])
+    assert_type(FlextResult[int].fail("no"), FlextResult[int])
+    assert_type(metric.success, bool)
+    assert_type(metric.is_failure, bool)
+    assert_type(metric.error, str | None)
+    assert_type(metric.exception, BaseException | None)
+    assert_type(metric.unwrap(), int)
+    assert_type(metric.unwrap_or(""), int | str)
+    assert_type(metric.map(str), FlextResult[str])
+    assert_type(
+        metric.flat_map(lambda value: FlextResult.ok([value])).unwrap(), list[int]
+    )
+    match metric:
+        case FlextResult(True, value, _):
+            assert_type(value, int)
+        case FlextResult(False, _, message):
+            assert_type(message, str | None)
+        case _:
+            pass
+
+
+async def awaited(metric: FlextResult[int]) -> None:
+    """A result can be awaited where async code expects to."""
+    assert_type(await metric, FlextResult[int])
+
+
+# --- the decorator ---
+
+
+@flext_monitor_function("price")
+def price(amount: float, *, currency: str = "EUR") -> float:
+    """Decorated with a name."""
+    return amount if currency else 0.0
+
+
+@flext_monitor_function
+def bare(amount: float) -> float:
+    """Decorated bare."""
+    return amount
+
+
+@flext_monitor_function()
+def called(amount: float) -> float:
+    """Decorated with empty parentheses."""
+    return amount
+
+
+@flext_monitor_function(
+    "order",
+    capture_args=("order_id",),
+    record_exception=False,
+    attributes={"tier": "gold", "retries": 3},
+    kind="server",
+)
+async def order(order_id: str) -> dict[str, int]:
+    """Decorated with every option."""
+    return {order_id: 1}
+
+
+@flext_monitor_function("numbers")
+def numbers(limit: int) -> Iterator[int]:
+    """Decorate a generator."""
+    yield from range(limit)
+
+
+@flext_monitor_function("lines")
+async def lines(limit: int) -> AsyncIterator[str]:
+    """Decorate an async generator."""
+    for number in range(limit):
+        yield str(number)
+
+
+class Mailer:
+    """Methods of each kind."""
+
+    @flext_monitor_function("send")
+    def send(self, to: str) -> bool:
+        """Decorate a method."""
+        return bool(to)
+
+    @staticmethod
+    @flext_monitor_function("check")
+    def check(to: str) -> bool:
+        """Decorate below staticmethod."""
+        return bool(to)
+
+    @classmethod
+    @flext_monitor_function("make")
+    def make(cls, to: str) -> "Mailer":
+        """Decorate below classmethod."""
+        assert to
+        return cls()
+
+
+async def decorated() -> None:
+    """A decorated function keeps its signature."""
+    assert_type(price(1.0, currency="USD"), float)
+    assert_type(bare(1.0), float)
+    assert_type(called(1.0), float)
+    assert_type(await order("7"), dict[str, int])
+    for number in numbers(3):
+        assert_type(number, int)
+    async for line in lines(3):
+        assert_type(line, str)
+    assert_type(Mailer().send("a"), bool)
+    assert_type(Mailer.check("a"), bool)
+    assert_type(Mailer.make("a"), Mailer)
+    price("1")  # type: ignore[arg-type]
+    bare()  # type: ignore[call-arg]
+    flext_monitor_function("price", capture_arguments=())  # type: ignore[call-overload]
+
+
+# --- blocks and instruments ---
+
+
+async def blocks() -> None:
+    """A span is a context manager, plain and async."""
+    with flext_span("load", attributes={"rows": 3, "source": "disk"}) as span:
+        span.set_attribute("done", value=True)
+        span.add_event("half way", {"rows": 1})
+        span.record_exception(ValueError("x"))
+        assert_type(span.trace_id, str)
+        assert_type(span.is_recording(), bool)
+    async with flext_span("load"):
+        fo.flext_add_attributes(rows=3, source="disk")
+
+
+def instruments() -> None:
+    """Bound instruments."""
+    calls = fo.flext_counter("calls", unit="1", description="Calls made.")
+    calls.add(1)
+    calls.add(2.5, {"path": "/"})
+    fo.flext_histogram("size", unit="By", description="Sizes.").record(12, {"a": "b"})
+    fo.flext_gauge("depth").set(3.0, attributes={"queue": "mail"})
+    calls.add("1")  # type: ignore[arg-type]
+
+
+# --- correlation ---
+
+
+def correlation(incoming: dict[str, str]) -> None:
+    """Ids and headers."""
+    assert_type(fo.flext_get_correlation_id(), str)
+    fo.flext_set_correlation_id("req-1")
+    with fo.flext_correlation_scope("req-1"):
+        pass
+    with fo.flext_correlation_scope(), fo.flext_correlation_scope(headers=incoming):
+        pass
+    with fo.flext_extract_headers(incoming):
+        pass
+    assert_type(fo.flext_inject_headers(incoming), FlextResult[dict[str, str]])
+    manager: AbstractContextManager[Any] = fo.flext_extract_headers(incoming)
+    del manager
+
+
+# --- entities ---
+
+
+def entities() -> None:
+    """Creation functions give results of entities."""
+    made = fo.flext_create_metric("orders", 1, "count", tags={"region": "eu"})
+    assert_type(made, FlextResult[FlextMetric])
+    fo.flext_create_metric("orders", Decimal("1.5"), metric_type="counter")
+    metric = made.unwrap()
+    assert_type(metric.name, str)
+    assert_type(metric.value, float | Decimal)
+    assert_type(metric.tags, dict[str, str])
+    assert_type(metric.validate_business_rules(), FlextResult[None])
+    entry = fo.flext_create_log_entry("info", "hello", {"to": "you"})
+    assert_type(entry, FlextResult[FlextLogEntry])
+    assert_type(entry.unwrap().message, str)
+
+
+# --- logs ---
+
+
+def logs() -> None:
+    """Loggers take context by keyword."""
+    logger = fo.get_logger("shop")
+    assert_type(logger, fo.FlextLogger)
+    logger.info("sent %s", "mail", to="you", count=3)
+    logger.error("not sent", retry=True)
+    logger.warning("slow")
+    structured = fo.FlextStructuredLogger("shop").bind(tenant="t1")
+    assert_type(structured, fo.FlextStructuredLogger)
+    assert_type(structured.info("sent", amount=12.5), FlextResult[None])
+    logging.getLogger("shop").info("plain", extra={"to": "you"})
+
+
+# --- errors ---
+
+
+def errors(result: FlextResult[int]) -> None:
+    """Only unwrap raises, one family."""
+    try:
+        result.unwrap()
+    except fo.FlextObservabilityConfigurationError as error:
+        assert_type(error, fo.FlextObservabilityConfigurationError)
+    except fo.FlextObservabilityError as error:
+        assert_type(str(error), str)
+    assert_type(fo.__version__, str)
