@@ -263,8 +263,9 @@ def _log_text(service: str, scope: str, record: LogRecord, paint: Paint) -> str:
     if style:
         words[1] = paint(style, words[1])
     words += [service, paint("36", printable(scope, MAX_VALUE))]
-    words.append(printable(value_text(record.body) or record.event_name))
-    words.append(paint("31", _logged_exception(record)))
+    message = value_text(record.body) or record.event_name
+    words.append(printable(message))
+    words.append(paint("31", _logged_exception(record, message)))
     words.append(paint("2", attributes_text(record.attributes)))
     if record.trace_id:
         words.append(paint("2", f"trace={record.trace_id.hex()[:8]}"))
@@ -278,11 +279,13 @@ def _level_text(record: LogRecord) -> str:
     return printable(record.severity_text, 8) or "-"
 
 
-def _logged_exception(record: LogRecord) -> str:
+def _logged_exception(record: LogRecord, message: str) -> str:
+    """Return type and text of an exception, unless the message says it already."""
     kind = attribute(record.attributes, "exception.type")
+    kind = kind or attribute(record.attributes, "error.type")
     text = attribute(record.attributes, "exception.message")
-    if not kind:
-        kind = attribute(record.attributes, "error.type")
+    if text and text in message:
+        return ""
     return printable(": ".join(filter(None, (kind, text))))
 
 
