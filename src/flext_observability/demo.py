@@ -6,7 +6,7 @@ telemetry goes. One exports over gRPC, the other over HTTP.
 
 import json
 import os
-import subprocess
+import subprocess  # nosec B404
 import sys
 import tempfile
 import threading
@@ -121,7 +121,7 @@ class _Program:
         # A file, because nobody reads a pipe while the program runs.
         with (
             tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
-            subprocess.Popen(  # noqa: S603 - our own program
+            subprocess.Popen(  # noqa: S603  # nosec B603
                 [sys.executable, str(path), *args],
                 env=env,
                 stdin=subprocess.DEVNULL,

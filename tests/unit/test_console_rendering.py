@@ -230,7 +230,7 @@ def test_log_lines(printed: Printed) -> None:
 def test_logged_exception(printed: Printed) -> None:
     """An exception in a log record shows type and message, not the whole stack."""
     try:
-        {}["sku"]
+        dict[str, int]()["sku"]
     except KeyError:
         fo.get_logger("shop").exception("not found")
     (line,) = lines_with(printed(), "not found")
