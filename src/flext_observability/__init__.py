@@ -147,7 +147,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for (PEP 562)."""
     if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 - loaded on use
+        from importlib.metadata import version
 
         found: object = version("flext-observability")
     elif name in _HOME:

@@ -80,7 +80,7 @@ class _Version(argparse.Action):
     """Prints the version, looked up only when somebody asks."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_details: object) -> None:
-        from . import __version__  # noqa: PLC0415 - see the module's docstring
+        from . import __version__
 
         parser.exit(message=f"flext-observability {__version__}\n")
 
@@ -93,13 +93,13 @@ def _port(text: str) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     del options
-    from .demo import run_demo  # noqa: PLC0415
+    from .demo import run_demo
 
     return run_demo(sys.stdout, color=_wants_color())
 
 
 def _receive(options: argparse.Namespace) -> int:
-    from .web.receiver import Receiver  # noqa: PLC0415
+    from .web.receiver import Receiver
 
     ended = threading.Event()
     printer = _Printer(as_json=options.json, ended=ended)
@@ -160,7 +160,7 @@ class _Printer:
     def request(self, signal_name: "Signal", request: "ExportRequest") -> None:
         """Print one export request."""
         if self._as_json:
-            from .web.otlp import request_to_json  # noqa: PLC0415
+            from .web.otlp import request_to_json
 
             fields = request_to_json(request)
             self._write(_json_line({"signal": str(signal_name), "request": fields}))
@@ -183,7 +183,7 @@ def _json_line(content: object) -> str:
 
 
 def _readable(signal_name: "Signal", request: "ExportRequest", *, color: bool) -> str:
-    from ._pipeline import console  # noqa: PLC0415
+    from ._pipeline import console
 
     renderers: dict[str, Callable[..., str]] = {
         "traces": console.render_traces,

@@ -97,15 +97,16 @@ class FlextBaseSettings(BaseSettings):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Turn ``dataclasses.field`` defaults into Pydantic ones."""
-        for name, default in list(vars(cls).items()):
-            if isinstance(default, dataclasses.Field):
-                found = cast("dataclasses.Field[Any]", default)
-                if found.default_factory is not dataclasses.MISSING:
-                    setattr(cls, name, Field(default_factory=found.default_factory))
-                elif found.default is not dataclasses.MISSING:
-                    setattr(cls, name, found.default)
-                else:
-                    delattr(cls, name)
+        for name, value in list(vars(cls).items()):
+            if not isinstance(value, dataclasses.Field):
+                continue
+            default: Any = value  # its type parameter says nothing at run time
+            if default.default_factory is not dataclasses.MISSING:
+                setattr(cls, name, Field(default_factory=default.default_factory))
+            elif default.default is not dataclasses.MISSING:
+                setattr(cls, name, default.default)
+            else:
+                delattr(cls, name)
         super().__init_subclass__(**kwargs)
 
 
@@ -134,16 +135,20 @@ class FlextObservabilityConfig(BaseSettings):
     )
 
     service_name: str = Field(
-        C.DEFAULT_SERVICE_NAME,
+        default=C.DEFAULT_SERVICE_NAME,
         min_length=1,
         max_length=255,
         description="What the service is called everywhere.",
         json_schema_extra=_fix("Give a short name such as 'orders'."),
     )
-    service_version: str | None = Field(None, description="Version of the service.")
-    service_namespace: str | None = Field(None, description="Group of the service.")
+    service_version: str | None = Field(
+        default=None, description="Version of the service."
+    )
+    service_namespace: str | None = Field(
+        default=None, description="Group of the service."
+    )
     environment: str = Field(
-        C.DEFAULT_ENVIRONMENT, description="deployment.environment.name."
+        default=C.DEFAULT_ENVIRONMENT, description="deployment.environment.name."
     )
     resource_attributes: TextPairs = Field(
         default_factory=dict,
@@ -152,7 +157,7 @@ class FlextObservabilityConfig(BaseSettings):
     )
 
     endpoint: str | None = Field(
-        None,
+        default=None,
         description="Collector for all signals; gRPC to localhost:4317 when unset.",
         json_schema_extra=_fix(
             "Give a URL such as http://localhost:4317 (gRPC) "
@@ -162,7 +167,7 @@ class FlextObservabilityConfig(BaseSettings):
     protocol: Annotated[
         Literal["grpc", "http/protobuf"] | None, BeforeValidator(_protocol)
     ] = Field(
-        None,
+        default=None,
         description="Inferred from the endpoint when unset.",
         json_schema_extra=_fix("Use 'grpc' or 'http/protobuf'."),
     )
@@ -174,29 +179,29 @@ class FlextObservabilityConfig(BaseSettings):
     compression: Annotated[
         Literal["none", "gzip", "deflate"] | None, BeforeValidator(_lower)
     ] = Field(
-        None,
+        default=None,
         description="Of export requests.",
         json_schema_extra=_fix("Use 'gzip', 'deflate' or 'none'."),
     )
     timeout_s: float = Field(
-        C.DEFAULT_TIMEOUT_S,
+        default=C.DEFAULT_TIMEOUT_S,
         gt=0,
         le=600,
         description="Deadline of one export request, seconds.",
         json_schema_extra=_fix("Give seconds, above 0 and at most 600."),
     )
     certificate: Path | None = Field(
-        None,
+        default=None,
         description="CA file (PEM) the collector's certificate is checked with.",
         json_schema_extra=_fix("Give the path of a readable PEM file."),
     )
     client_certificate: Path | None = Field(
-        None,
+        default=None,
         description="Client certificate (PEM) for mutual TLS.",
         json_schema_extra=_fix("Give the path of a readable PEM file."),
     )
     client_key: Path | None = Field(
-        None,
+        default=None,
         description="Key (PEM) of the client certificate.",
         json_schema_extra=_fix("Give the path of a readable PEM file."),
     )
@@ -206,11 +211,13 @@ class FlextObservabilityConfig(BaseSettings):
         description="Where telemetry goes: otlp, console, prometheus, memory, none.",
         json_schema_extra=_fix(f"Use any of {', '.join(C.EXPORTERS)}."),
     )
-    tracing_enabled: bool = Field(True, description="Whether spans are made.")
-    metrics_enabled: bool = Field(True, description="Whether metrics are made.")
-    logs_enabled: bool = Field(True, description="Whether log records are made.")
+    tracing_enabled: bool = Field(default=True, description="Whether spans are made.")
+    metrics_enabled: bool = Field(default=True, description="Whether metrics are made.")
+    logs_enabled: bool = Field(
+        default=True, description="Whether log records are made."
+    )
     sample_ratio: float = Field(
-        1.0,
+        default=1.0,
         ge=0,
         le=1,
         description="Share of new traces that is recorded.",
@@ -222,22 +229,23 @@ class FlextObservabilityConfig(BaseSettings):
         json_schema_extra=_fix("Use names such as tracecontext, baggage, b3, none."),
     )
     correlation_id_header: str = Field(
-        C.HEADER_CORRELATION_ID,
+        default=C.HEADER_CORRELATION_ID,
         pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$",
         description="Header that carries the correlation id.",
         json_schema_extra=_fix("Use a legal header name such as X-Correlation-ID."),
     )
 
     log_level: LogLevel = Field(
-        "INFO",
+        default="INFO",
         description="Lowest level of log records that are exported.",
         json_schema_extra=_fix("Use DEBUG, INFO, WARNING, ERROR or CRITICAL."),
     )
     structured_logging: bool = Field(
-        True, description="Whether our loggers write JSON lines, else plain ones."
+        default=True,
+        description="Whether our loggers write JSON lines, else plain ones.",
     )
     metrics_export_interval_s: float = Field(
-        C.DEFAULT_METRICS_EXPORT_INTERVAL_S,
+        default=C.DEFAULT_METRICS_EXPORT_INTERVAL_S,
         ge=1,
         le=3600,
         description="Seconds between metric exports.",
@@ -250,29 +258,35 @@ class FlextObservabilityConfig(BaseSettings):
     )
 
     max_span_attributes: int = Field(
-        128,
+        default=128,
         ge=1,
         le=1000,
         description="Attributes kept per span.",
         json_schema_extra=_fix("Give a whole number from 1 to 1000."),
     )
-    max_span_events: int = Field(128, ge=1, le=1000, description="Events per span.")
-    max_span_links: int = Field(128, ge=1, le=1000, description="Links per span.")
+    max_span_events: int = Field(
+        default=128, ge=1, le=1000, description="Events per span."
+    )
+    max_span_links: int = Field(
+        default=128, ge=1, le=1000, description="Links per span."
+    )
     max_event_attributes: int = Field(
-        128, ge=1, le=1000, description="Attributes per span event."
+        default=128, ge=1, le=1000, description="Attributes per span event."
     )
     max_link_attributes: int = Field(
-        128, ge=1, le=1000, description="Attributes per span link."
+        default=128, ge=1, le=1000, description="Attributes per span link."
     )
     max_log_attributes: int = Field(
-        128, ge=1, le=1000, description="Attributes per log record."
+        default=128, ge=1, le=1000, description="Attributes per log record."
     )
     max_attribute_length: int | None = Field(
-        None, ge=1, description="Longest attribute text, characters; no limit if unset."
+        default=None,
+        ge=1,
+        description="Longest attribute text, characters; no limit if unset.",
     )
 
     exit_budget_s: float = Field(
-        C.DEFAULT_EXIT_BUDGET_S,
+        default=C.DEFAULT_EXIT_BUDGET_S,
         ge=0,
         le=600,
         description="Longest delay of the program's exit, seconds, all signals.",
@@ -312,9 +326,9 @@ class FlextObservabilityConfig(BaseSettings):
         config = handler({**otel, **given})
         if interval_s is not None:
             # Our bounds do not apply: the variable keeps the SDK's meaning.
-            config.__dict__["metrics_export_interval_s"] = interval_s
+            object.__setattr__(config, "metrics_export_interval_s", interval_s)
             otel["metrics_export_interval_s"] = interval_s
-        config._from_otel = frozenset(otel)
+        config._from_otel = frozenset(otel)  # noqa: SLF001 - our own
         return config
 
     @field_validator("endpoint")
@@ -532,7 +546,7 @@ def invalid_configuration(what: str) -> FlextResult[Any]:
         what: ``<field>: <reason>``, with the value and the fix.
     """
     message = f"Invalid configuration: {what}"
-    return FlextResult.fail(
+    return FlextResult[Any].fail(
         message, exception=FlextObservabilityConfigurationError(message)
     )
 
@@ -556,8 +570,8 @@ def _explain(error: ValidationError, stated: Mapping[str, object]) -> str:
     shown = "" if secret else f", got {_short(value)}"
     origin = "" if field in stated else _origin(field)
     info = FlextObservabilityConfig.model_fields.get(field)
-    extra = info.json_schema_extra if info else None
-    fix = str(extra.get("fix", "")) if isinstance(extra, dict) else ""
+    extra = cast("dict[str, str] | None", info.json_schema_extra if info else None)
+    fix = (extra or {}).get("fix", "")
     return f"{field}: {reason[:1].lower()}{reason[1:]}{shown}{origin}. {fix}".rstrip()
 
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, detach, get_current
-from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.propagators.textmap import TextMapPropagator, default_setter
 
 from .constants import FlextObservabilityConstants
 
@@ -183,7 +183,7 @@ def inject(
         propagator: Writes the trace context.
     """
     carrier: MutableMapping[str, str] = {}
-    propagator.inject(carrier)
+    propagator.inject(carrier, setter=default_setter)
     correlation_id = flext_get_correlation_id()
     if correlation_id:
         carrier[header_name] = correlation_id

@@ -144,7 +144,7 @@ def _current_span_id() -> str | None:
 
 
 def _current_ids() -> tuple[str, str] | None:
-    from opentelemetry.trace import get_current_span  # noqa: PLC0415 - API, on use
+    from opentelemetry.trace import get_current_span
 
     context = get_current_span().get_span_context()
     if not context.is_valid:

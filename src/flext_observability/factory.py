@@ -28,7 +28,7 @@ def _create(
 ) -> FlextResult[E]:
     """Make an entity of arguments, check its rules, emit it."""
     try:
-        entity = kind(**{k: v for k, v in fields.items() if v is not None})
+        entity = kind(**fields)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0]) if first["loc"] else "value"
@@ -69,14 +69,15 @@ def flext_create_metric(
         metric_type: ``gauge`` sets, ``counter`` adds, ``histogram`` records.
         timestamp: When it was measured; now when not given.
     """
-    fields = {
+    fields: dict[str, Any] = {
         "name": name,
-        "value": _MISSING if value is None else value,
+        "value": value,
         "unit": unit,
-        "tags": tags,
+        "tags": tags or {},
         "metric_type": metric_type,
-        "timestamp": timestamp,
     }
+    if timestamp is not None:
+        fields["timestamp"] = timestamp
     return _create("Metric", FlextMetric, emit_metric, fields)
 
 
@@ -95,14 +96,11 @@ def flext_create_log_entry(
         context: Any values; they become attributes.
         correlation_id: The current one when not given.
     """
-    fields = {
+    fields: dict[str, Any] = {
         "level": level,
         "message": message,
-        "context": context,
-        "correlation_id": correlation_id,
+        "context": context or {},
     }
+    if correlation_id is not None:
+        fields["correlation_id"] = correlation_id
     return _create("Log entry", FlextLogEntry, emit_log_entry, fields)
-
-
-# Stands for an explicit None, which no rule takes.
-_MISSING: Any = ""

@@ -66,9 +66,7 @@ class _Instrument:
             bounds = list(buckets_for(self.unit))
             options["explicit_bucket_boundaries_advisory"] = bounds
         make = getattr(meter, f"create_{self._kind}")
-        return make(
-            self.name, unit=self.unit, description=self.description, **options
-        )
+        return make(self.name, unit=self.unit, description=self.description, **options)
 
     def __repr__(self) -> str:
         """Show kind, name and unit."""
@@ -99,9 +97,7 @@ class FlextHistogram(_Instrument):
 
     _kind = "histogram"
 
-    def record(
-        self, value: float, attributes: Mapping[str, Any] | None = None
-    ) -> None:
+    def record(self, value: float, attributes: Mapping[str, Any] | None = None) -> None:
         """Record one value.
 
         Args:

@@ -221,5 +221,3 @@ class FlextStructuredLogger:
     def __repr__(self) -> str:
         """Show the name."""
         return f"FlextStructuredLogger({self.name!r})"
-
-

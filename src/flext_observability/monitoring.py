@@ -259,13 +259,15 @@ class _Call:
 def _histogram(name: str) -> Any:
     return runtime.kept(
         f"histogram {name}",
-        lambda: runtime.meter_provider()
-        .get_meter(C.SCOPE_NAME)
-        .create_histogram(
-            name,
-            unit="s",
-            description="Duration of monitored operations.",
-            explicit_bucket_boundaries_advisory=list(C.BUCKETS_S),
+        lambda: (
+            runtime.meter_provider()
+            .get_meter(C.SCOPE_NAME)
+            .create_histogram(
+                name,
+                unit="s",
+                description="Duration of monitored operations.",
+                explicit_bucket_boundaries_advisory=list(C.BUCKETS_S),
+            )
         ),
     )
 
@@ -274,7 +276,7 @@ def _log_outcome(
     operation: _Operation, duration_s: float, failure: _Failure | None
 ) -> None:
     """Emit one log record, joined to the span: an error, or at DEBUG a success."""
-    from opentelemetry._logs import SeverityNumber  # noqa: PLC0415 - only when it logs
+    from opentelemetry._logs import SeverityNumber
 
     attributes: dict[str, AnyValue] = {
         C.ATTR_OPERATION_NAME: operation.name,
@@ -438,7 +440,8 @@ def _wrap_generator(
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call = operation.begin(args, kwargs)
         if call is None:
-            return (yield from function(*args, **kwargs))
+            returned: object = yield from function(*args, **kwargs)
+            return returned
         generator = function(*args, **kwargs)
         # What the caller did last: sent a value, threw an exception, or closed.
         step: Callable[[], Any] = functools.partial(next, generator)
@@ -644,9 +647,23 @@ class FlextSpan:
         if self._span.is_recording():
             self._span.add_event("exception", exception_attributes(error))
 
-    def fail(self, description: str) -> None:
-        """Mark the span as failed although nothing is raised."""
-        self._span.set_status(Status(StatusCode.ERROR, clean_text(description)))
+    def set_status(
+        self, status: str | Status | StatusCode, description: str | None = None
+    ) -> None:
+        """Say how the block went; an exception that leaves it does so by itself.
+
+        Args:
+            status: ``"ok"`` or ``"error"``; OTel's own types work too.
+            description: What went wrong; only kept with an error.
+        """
+        if isinstance(status, str):
+            words = {"ok": StatusCode.OK, "error": StatusCode.ERROR}
+            status = words.get(status.lower(), StatusCode.UNSET)
+        if isinstance(status, StatusCode):
+            is_error = status is StatusCode.ERROR and description is not None
+            status = Status(status, clean_text(description) if is_error else None)
+        if isinstance(status, Status):
+            self._span.set_status(status)
 
     def update_name(self, name: str) -> None:
         """Give the span another name."""

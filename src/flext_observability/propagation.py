@@ -129,9 +129,9 @@ def flext_inject_headers(
         A copy with ``traceparent``, ``tracestate``, ``baggage`` and the correlation
         header, as far as there is something to say.
     """
-    own = {} if headers is None else headers
+    own: Mapping[str, str] = {} if headers is None else headers
     if not isinstance(own, Mapping):
-        kind = type(own).__name__
+        kind = type(cast("object", own)).__name__
         return FlextResult[dict[str, str]].fail(
             f"headers must be a mapping of text, got {kind}"
         )

@@ -227,4 +227,4 @@ def _failure_of(error: Exception) -> "FlextResult[Any]":
         text = str(error)
     except Exception:  # noqa: BLE001 - a failing __str__ must not escape
         text = "<unprintable>"
-    return FlextResult.fail(f"{type(error).__name__}: {text}", exception=error)
+    return FlextResult[Any].fail(f"{type(error).__name__}: {text}", exception=error)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from logging import getLevelNamesMapping, getLogger
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
@@ -117,7 +118,7 @@ class FlextObservability:
     @property
     def config(self) -> "FlextObservabilityConfig":
         """The settings in force."""
-        from .config import FlextObservabilityConfig  # noqa: PLC0415 - imports Pydantic
+        from .config import FlextObservabilityConfig
 
         return FlextObservabilityConfig.get_global_instance()
 
@@ -181,14 +182,14 @@ class _State:
         # In a forked child: the parent's pipeline, and for good, because letting go
         # of its gRPC channel would touch threads that do not exist here.
         self._inherited: list[Pipeline] = []
-        self._is_asleep = False
+        self.is_asleep = False
 
     # -- the providers OTel was given
 
     def proxies(self) -> Any:
         with self.lock:
             if self._proxies is None:
-                from ._pipeline import proxies  # noqa: PLC0415 - keeps the import light
+                from ._pipeline import proxies
 
                 self._proxies = (
                     proxies.TracerProviderProxy(),
@@ -208,7 +209,7 @@ class _State:
 
     def live(self) -> "Pipeline | None":
         """Give the pipeline; in a forked child, build its own at the first use."""
-        if self._is_asleep:
+        if self.is_asleep:
             self._awake()
         return self.pipeline
 
@@ -216,7 +217,7 @@ class _State:
 
     def apply(self, config: "FlextObservabilityConfig", extras: "Extras") -> None:
         """Build the pipeline of these settings and put it in place of the old one."""
-        from ._pipeline.providers import build_pipeline  # noqa: PLC0415 - loads the SDK
+        from ._pipeline.providers import build_pipeline
 
         key = (repr(_comparable(config)), extras)
         if self.live() is not None and key == self._key:
@@ -240,13 +241,13 @@ class _State:
         tracers, meters, loggers = self.proxies()
         self.pipeline = pipeline
         # Metrics first: an instrument may be used by what starts a span.
-        meters.followers.exchange(pipeline and pipeline.meter_provider)
-        tracers.followers.exchange(pipeline and pipeline.tracer_provider)
-        loggers.followers.exchange(pipeline and pipeline.logger_provider)
+        meters.exchange(pipeline and pipeline.meter_provider)
+        tracers.exchange(pipeline and pipeline.tracer_provider)
+        loggers.exchange(pipeline and pipeline.logger_provider)
         self._install_globals(pipeline)
 
     def _install_globals(self, pipeline: "Pipeline | None") -> None:
-        from opentelemetry import propagate  # noqa: PLC0415 - reads OTEL_PROPAGATORS
+        from opentelemetry import propagate
 
         if pipeline is None:
             if self._former_propagator is not None:
@@ -260,7 +261,7 @@ class _State:
             self._install_providers()
 
     def _install_providers(self) -> None:
-        from opentelemetry import _logs, metrics, trace  # noqa: PLC0415 - keeps it light
+        from opentelemetry import _logs, metrics, trace
 
         for setter, getter, provider in zip(
             (
@@ -287,10 +288,10 @@ class _State:
 
     def _listen(self, config: "FlextObservabilityConfig") -> None:
         """Bridge standard logging and carry context into thread pools."""
-        from ._pipeline.executors import (  # noqa: PLC0415 - as the rest of the pipe
+        from ._pipeline.executors import (
             install_executor_propagation,
         )
-        from ._pipeline.log_bridge import LogBridge  # noqa: PLC0415 - as above
+        from ._pipeline.log_bridge import LogBridge
 
         level = getLevelNamesMapping()[config.log_level]
         if not config.is_enabled(Signal.LOGS):
@@ -326,7 +327,9 @@ class _State:
         pipeline = self.live()
         if pipeline is None:
             return {}
-        before = {s: l.snapshot() for s, l in pipeline.ledgers.items()}
+        before = {
+            signal: ledger.snapshot() for signal, ledger in pipeline.ledgers.items()
+        }
         self._stop_bridge()
         if self._undo_executors is not None:
             self._undo_executors()
@@ -359,32 +362,30 @@ class _State:
         self._final = None
         if self.pipeline is None:
             return
-        from ._pipeline.proxies import Awakening  # noqa: PLC0415 - loaded long since
+        from ._pipeline.proxies import Awakening
 
         self._inherited.append(self.pipeline)
         self.pipeline = None
-        self._is_asleep = True
+        self.is_asleep = True
         tracers, meters, loggers = self.proxies()
         for proxy in (meters, tracers, loggers):
-            inner = Awakening(lambda proxy=proxy: self._awakened(proxy))
-            after_fork = getattr(proxy, "after_fork", proxy.followers.after_fork)
-            after_fork(inner)
+            proxy.after_fork(Awakening(partial(self._awakened, proxy)))
 
     def _awakened(self, proxy: Any) -> Any:
         self._awake()
-        return proxy.followers.inner
+        return proxy.inner
 
     def _awake(self) -> None:
-        from ._pipeline.providers import (  # noqa: PLC0415 - loaded long since
+        from ._pipeline.providers import (
             build_pipeline,
             release_readers_after_fork,
             renewed_resource,
         )
 
         with self.lock:
-            if not self._is_asleep:
+            if not self.is_asleep:
                 return
-            self._is_asleep = False
+            self.is_asleep = False
             parents = self._inherited[-1]
             release_readers_after_fork(parents.extras.metric_readers)
             stated = "service.instance.id" in parents.config.resource_attributes
@@ -423,13 +424,13 @@ def _is_set_by_another(provider: object) -> bool:
 
 
 def _forget_config() -> None:
-    from .config import FlextObservabilityConfig  # noqa: PLC0415 - imports Pydantic
+    from .config import FlextObservabilityConfig
 
     FlextObservabilityConfig.reset_global_instance()
 
 
 def _no_ledgers() -> "Mapping[str, SignalLedger]":
-    from ._pipeline.ledger import SignalLedger  # noqa: PLC0415 - keeps import light
+    from ._pipeline.ledger import SignalLedger
 
     return MappingProxyType({signal.value: SignalLedger() for signal in Signal})
 
@@ -450,8 +451,10 @@ def _base_url(url: str, protocol: str) -> str:
     """Show the endpoint as it is configured, without a signal's path."""
     if protocol == "grpc":
         return url
-    return url.removesuffix("/v1/traces").removesuffix("/v1/metrics").removesuffix(
-        "/v1/logs"
+    return (
+        url.removesuffix("/v1/traces")
+        .removesuffix("/v1/metrics")
+        .removesuffix("/v1/logs")
     )
 
 
@@ -468,15 +471,15 @@ def _end_multiprocessing_children() -> None:
     """Children of ``multiprocessing`` end in ``os._exit``: atexit never runs there."""
 
     def register(_: object = None) -> None:
-        from multiprocessing import util  # noqa: PLC0415 - only where it is in use
+        from multiprocessing import util
 
         util.Finalize(None, _at_exit, exitpriority=100)
 
-    from multiprocessing import util  # noqa: PLC0415 - light; the hook needs it
+    from multiprocessing import util
 
     util.register_after_fork(_state, register)
     if sys.modules.get("multiprocessing.process") is not None:
-        from multiprocessing import parent_process  # noqa: PLC0415 - loaded already
+        from multiprocessing import parent_process
 
         if parent_process() is not None:  # a spawned child that calls setup itself
             register()
@@ -485,7 +488,7 @@ def _end_multiprocessing_children() -> None:
 # -- public
 
 
-def setup(  # noqa: PLR0913 - one keyword per thing to plug in
+def setup(
     service_name: str | None = None,
     *,
     config: "FlextObservabilityConfig | ObservabilitySettings | None" = None,
@@ -549,13 +552,17 @@ def _fields_set(config: object) -> dict[str, object]:
     return {name: getattr(config, name) for name in names}
 
 
-def _setup(stated: Mapping[str, object], **extras: Any) -> Any:
-    from .config import make_config  # noqa: PLC0415 - imports Pydantic
+def _setup(
+    stated: Mapping[str, object], **extras: Any
+) -> FlextResult[FlextObservability]:
+    from .config import make_config
 
     made = make_config(stated)
     if made.is_failure:
-        return made
-    from ._pipeline.providers import Extras  # noqa: PLC0415 - loads the SDK
+        return FlextResult[FlextObservability].fail(
+            made.error, exception=made.exception
+        )
+    from ._pipeline.providers import Extras
 
     with _state.lock:
         _state.apply(made.data, Extras(**extras))
@@ -628,7 +635,7 @@ def shutdown(timeout_s: float | None = None) -> FlextResult[None]:
 
 
 def status() -> FlextObservabilityStatus:
-    """Say what runs and what became of every record; after a shutdown, the last word."""
+    """Say what runs and what became of every record, also after a shutdown."""
     return _state.last_status()
 
 
@@ -637,7 +644,7 @@ def status() -> FlextObservabilityStatus:
 
 def is_running() -> bool:
     """Whether a pipeline is there; cheap enough for every call."""
-    return _state.pipeline is not None or _state._is_asleep  # noqa: SLF001 - same module
+    return _state.pipeline is not None or _state.is_asleep
 
 
 def current_config() -> "FlextObservabilityConfig | None":
@@ -651,7 +658,7 @@ def current_propagator() -> "TextMapPropagator":
     pipeline = _state.live()
     if pipeline is not None:
         return pipeline.propagator
-    from opentelemetry import propagate  # noqa: PLC0415 - reads OTEL_PROPAGATORS
+    from opentelemetry import propagate
 
     return propagate.get_global_textmap()
 

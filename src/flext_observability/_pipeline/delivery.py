@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..constants import DropReason, Signal
@@ -300,9 +301,7 @@ class Delivery(Generic[T]):
 def _instrumentation_suppressed() -> Any:
     """Keep automatic instrumentation from tracing our own requests."""
     try:
-        from opentelemetry.instrumentation.utils import (  # noqa: PLC0415 - optional
-            suppress_instrumentation,
-        )
+        utils: Any = import_module("opentelemetry.instrumentation.utils")
     except ImportError:
         return nullcontext()  # without that package nothing is instrumented
-    return suppress_instrumentation()
+    return utils.suppress_instrumentation()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 MONITORED_MARK = "__flext_monitored__"
 
@@ -12,15 +12,16 @@ MONITORED_MARK = "__flext_monitored__"
 def is_monitored(function: object) -> bool:
     """Whether a callable is one of our decorated functions, also bound or partial."""
     while isinstance(function, partial):
-        function = cast("partial[Any]", function).func
+        function = function.func
     return getattr(function, MONITORED_MARK, False) is True
 
 
 def install_executor_propagation() -> Callable[[], None]:
-    """Let ``ThreadPoolExecutor.submit`` run monitored functions in the submitter's context.
+    """Let thread pools run monitored functions in the context of their submitter.
 
-    ``loop.run_in_executor`` goes through it too; ``asyncio.to_thread`` carries the
-    context by itself. Other callables are submitted exactly as before.
+    Stands in ``ThreadPoolExecutor.submit``, which ``loop.run_in_executor`` goes through
+    too; ``asyncio.to_thread`` carries the context by itself. Other callables are
+    submitted exactly as before.
 
     Returns:
         What undoes it.

@@ -8,9 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
-from opentelemetry.proto.logs.v1.logs_pb2 import ResourceLogs
-from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
@@ -33,18 +30,18 @@ def encode(signal: Signal, records: Sequence[Any]) -> Any:
         Exception: A record holds what OTLP cannot express.
     """
     if signal is Signal.TRACES:
-        from opentelemetry.exporter.otlp.proto.common.trace_encoder import (  # noqa: PLC0415 - on use
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import (
             encode_spans,
         )
 
         return encode_spans(cast("Sequence[ReadableSpan]", records))
     if signal is Signal.METRICS:
-        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import (  # noqa: PLC0415 - on use
+        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import (
             encode_metrics,
         )
 
         return encode_metrics(cast("Sequence[MetricsData]", records)[0])
-    from opentelemetry.exporter.otlp.proto.common._log_encoder import (  # noqa: PLC0415 - on use
+    from opentelemetry.exporter.otlp.proto.common._log_encoder import (
         encode_logs,
     )
 
@@ -144,13 +141,10 @@ class ConsoleDestination:
         request = encode(self._signal, records)
         color = self._has_color()
         if self._signal is Signal.TRACES:
-            groups = cast("Sequence[ResourceSpans]", request.resource_spans)
-            return render_traces(groups, color=color)
+            return render_traces(request.resource_spans, color=color)
         if self._signal is Signal.METRICS:
-            metrics = cast("Sequence[ResourceMetrics]", request.resource_metrics)
-            return render_metrics(metrics, color=color)
-        logs = cast("Sequence[ResourceLogs]", request.resource_logs)
-        return render_logs(logs, color=color)
+            return render_metrics(request.resource_metrics, color=color)
+        return render_logs(request.resource_logs, color=color)
 
     def _has_color(self) -> bool:
         if os.environ.get("NO_COLOR"):

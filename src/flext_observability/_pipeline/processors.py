@@ -89,9 +89,7 @@ class CorrelationLogProcessor(LogRecordProcessor):
 class LogQueue(LogRecordProcessor):
     """Hands log records on."""
 
-    def __init__(
-        self, put: Callable[[ReadableLogRecord], None], flush: Flush
-    ) -> None:
+    def __init__(self, put: Callable[[ReadableLogRecord], None], flush: Flush) -> None:
         self._put = put
         self._flush = flush
 
@@ -164,9 +162,7 @@ def _preferred_temporality() -> dict[type, AggregationTemporality]:
 
     https://opentelemetry.io/docs/specs/otel/metrics/sdk_exporters/otlp/
     """
-    preference = os.environ.get(
-        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", ""
-    )
+    preference = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "")
     delta: tuple[type, ...] = {
         "DELTA": (Counter, Histogram, ObservableCounter),
         "LOWMEMORY": (Counter, Histogram),

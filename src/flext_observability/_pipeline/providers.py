@@ -11,7 +11,7 @@ from concurrent.futures import thread as _thread_pools_first
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
@@ -389,7 +389,9 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
         provider.add_log_record_processor(processor)
     for name in names:
         if name == "memory" and pipeline.memory is not None:
-            provider.add_log_record_processor(LogQueue(pipeline.memory.put_log, _settled))
+            provider.add_log_record_processor(
+                LogQueue(pipeline.memory.put_log, _settled)
+            )
             pipeline.ledgers.setdefault(
                 Signal.LOGS, pipeline.memory.ledgers[Signal.LOGS]
             )
@@ -449,14 +451,14 @@ def _metric_reader(pipeline: Pipeline, name: str) -> MetricReader:
     if name not in {"otlp", "console"}:
         registered = _registered_exporter(Signal.METRICS, name)
         if issubclass(registered, MetricReader):
-            return registered()
+            return cast("MetricReader", registered())
     readers: list[MetricReader] = []
     delivery = _delivery(
         pipeline,
         Signal.METRICS,
         name,
         size=count_points,
-        poll=lambda: readers[0].collect(),
+        poll=lambda: readers[0].collect(),  # noqa: PLW0108 - the reader is made below
     )
     reader = MetricQueue(delivery.put, delivery.flush)
     readers.append(reader)
@@ -549,7 +551,7 @@ def release_readers_after_fork(readers: Sequence[MetricReader]) -> None:
 
 def renewed_resource(resource: Resource, *, is_instance_stated: bool) -> Resource:
     """Describe a forked child: another process, another instance unless stated."""
-    from uuid import uuid4  # noqa: PLC0415 - only in forked children
+    from uuid import uuid4
 
     renewed: dict[str, str | int] = {"process.pid": os.getpid()}
     if not is_instance_stated:

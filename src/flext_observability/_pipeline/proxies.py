@@ -8,11 +8,11 @@ somebody obtained earlier follow. Without a pipeline they do nothing.
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 from opentelemetry import _logs, metrics, trace
-from opentelemetry.context import Context
 from opentelemetry.metrics import (
     CallbackT,
     Counter,
@@ -35,8 +35,8 @@ _NO_METER = metrics.NoOpMeter("none")
 _NO_LOGGER = _logs.NoOpLogger("none")
 
 
-class _Followers(Generic[P]):
-    """The proxies of a provider; each is told when the inner provider changes."""
+class _Exchangeable(Generic[P]):
+    """A provider around another one; what it gave out is told of every exchange."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -44,11 +44,13 @@ class _Followers(Generic[P]):
         self.inner: P | None = None
 
     def add(self, follower: Any) -> None:
+        """Let a tracer, meter or logger follow."""
         with self._lock:
             self._followers.add(follower)
             follower.follow(self.inner)
 
     def exchange(self, inner: P | None) -> None:
+        """Put another provider, or none, in place of the inner one."""
         with self._lock:
             self.inner = inner
             for follower in list(self._followers):
@@ -58,6 +60,14 @@ class _Followers(Generic[P]):
         """Exchange in a forked child, where another thread may have held the lock."""
         self._lock = threading.RLock()
         self.exchange(inner)
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what an SDK provider has beyond the API."""
+        inner = self.__dict__.get("inner")
+        if inner is None:
+            message = f"{type(self).__name__} has no {name!r} before setup()"
+            raise AttributeError(message)
+        return getattr(inner, name)
 
 
 class Awakening:
@@ -90,10 +100,11 @@ class Awakening:
     def __getattr__(self, name: str) -> Any:
         """Awaken, except that making an instrument can wait until it is used."""
         if name.startswith("create_"):
-            return lambda **arguments: Awakening(
-                lambda: getattr(self._awake(), name)(**arguments)
-            )
+            return partial(self._make_later, name)
         return getattr(self._awake(), name)
+
+    def _make_later(self, make: str, **arguments: Any) -> "Awakening":
+        return Awakening(lambda: getattr(self._awake(), make)(**arguments))
 
 
 # -- traces
@@ -127,11 +138,8 @@ class TracerProxy(trace.Tracer):
         return getattr(self.__dict__["_tracer"], name)
 
 
-class TracerProviderProxy(trace.TracerProvider):
+class TracerProviderProxy(_Exchangeable[trace.TracerProvider], trace.TracerProvider):
     """The process's tracer provider."""
-
-    def __init__(self) -> None:
-        self.followers: _Followers[trace.TracerProvider] = _Followers()
 
     def get_tracer(
         self,
@@ -149,12 +157,8 @@ class TracerProviderProxy(trace.TracerProvider):
                 attributes,
             )
         )
-        self.followers.add(tracer)
+        self.add(tracer)
         return tracer
-
-    def __getattr__(self, name: str) -> Any:
-        """Give what an SDK provider has beyond the API: ``add_span_processor`` …"""
-        return getattr(self.__dict__["followers"].inner, name)
 
 
 # -- metrics
@@ -361,11 +365,11 @@ class MeterProxy(metrics.Meter):
         )
 
 
-class MeterProviderProxy(metrics.MeterProvider):
+class MeterProviderProxy(_Exchangeable[metrics.MeterProvider], metrics.MeterProvider):
     """The process's meter provider; equal meters are one, as in the SDK."""
 
     def __init__(self) -> None:
-        self.followers: _Followers[metrics.MeterProvider] = _Followers()
+        super().__init__()
         self._meters: dict[str, MeterProxy] = {}
 
     def get_meter(
@@ -381,18 +385,14 @@ class MeterProviderProxy(metrics.MeterProvider):
         meter = self._meters.get(key)
         if meter is None:
             meter = self._meters.setdefault(key, MeterProxy(arguments))
-            self.followers.add(meter)
+            self.add(meter)
         return meter
 
     def after_fork(self, inner: metrics.MeterProvider | None) -> None:
         """Exchange in a forked child, where another thread may have held a lock."""
         for meter in self._meters.values():
             meter.after_fork()
-        self.followers.after_fork(inner)
-
-    def __getattr__(self, name: str) -> Any:
-        """Give what an SDK provider has beyond the API: ``add_metric_reader`` …"""
-        return getattr(self.__dict__["followers"].inner, name)
+        super().after_fork(inner)
 
 
 # -- logs
@@ -421,11 +421,8 @@ class LoggerProxy(_logs.Logger):
         return self._logger.enabled(**kwargs)
 
 
-class LoggerProviderProxy(_logs.LoggerProvider):
+class LoggerProviderProxy(_Exchangeable[_logs.LoggerProvider], _logs.LoggerProvider):
     """The process's logger provider."""
-
-    def __init__(self) -> None:
-        self.followers: _Followers[_logs.LoggerProvider] = _Followers()
 
     def get_logger(
         self,
@@ -436,11 +433,5 @@ class LoggerProviderProxy(_logs.LoggerProvider):
     ) -> _logs.Logger:
         """Give a logger that follows the pipeline of the moment."""
         logger = LoggerProxy((name, version, schema_url, attributes))
-        self.followers.add(logger)
+        self.add(logger)
         return logger
-
-    def __getattr__(self, name: str) -> Any:
-        """Give what an SDK provider has beyond the API."""
-        return getattr(self.__dict__["followers"].inner, name)
-
-

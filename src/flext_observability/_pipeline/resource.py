@@ -77,5 +77,3 @@ def _container() -> dict[str, str]:
                 if match:
                     return {"container.id": match.group()}
     return {}
-
-

@@ -88,7 +88,7 @@ def _one_line(text: object, limit: int = 200) -> str:
 
 def _partial_success(signal: Signal, reply: bytes) -> Verdict:
     """Read what an accepting server says it did not take."""
-    from google.protobuf.message import DecodeError  # noqa: PLC0415 - loaded on use
+    from google.protobuf.message import DecodeError
 
     message = _response_type(signal)()
     try:
@@ -119,18 +119,18 @@ def _partial_success(signal: Signal, reply: bytes) -> Verdict:
 
 def _response_type(signal: Signal) -> Callable[[], Any]:
     if signal is Signal.TRACES:
-        from opentelemetry.proto.collector.trace.v1 import (  # noqa: PLC0415 - on use
+        from opentelemetry.proto.collector.trace.v1 import (
             trace_service_pb2,
         )
 
         return trace_service_pb2.ExportTraceServiceResponse
     if signal is Signal.METRICS:
-        from opentelemetry.proto.collector.metrics.v1 import (  # noqa: PLC0415 - on use
+        from opentelemetry.proto.collector.metrics.v1 import (
             metrics_service_pb2,
         )
 
         return metrics_service_pb2.ExportMetricsServiceResponse
-    from opentelemetry.proto.collector.logs.v1 import (  # noqa: PLC0415 - loaded on use
+    from opentelemetry.proto.collector.logs.v1 import (
         logs_service_pb2,
     )
 
@@ -152,7 +152,7 @@ class HttpTransport:
     """OTLP/HTTP with protobuf bodies over one kept-alive connection."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        from requests import Session  # noqa: PLC0415 - loaded only where used
+        from requests import Session
 
         self._endpoint = endpoint
         self._session = Session()
@@ -172,7 +172,7 @@ class HttpTransport:
 
     def send(self, body: bytes, timeout_s: float) -> Verdict:
         """Send one serialized export request within a time."""
-        from requests.exceptions import RequestException  # noqa: PLC0415 - as above
+        from requests.exceptions import RequestException
 
         try:
             with self._session.post(
@@ -259,8 +259,8 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def _status_text(reply: bytes) -> str:
     """Read the message of a google.rpc.Status, which OTLP errors carry, or text."""
-    from google.protobuf.message import DecodeError  # noqa: PLC0415 - loaded on use
-    from google.rpc.status_pb2 import Status  # noqa: PLC0415 - loaded on use
+    from google.protobuf.message import DecodeError
+    from google.rpc.status_pb2 import Status
 
     try:
         status = Status.FromString(reply)
@@ -301,7 +301,7 @@ _GRPC_HELD = {
 
 
 class GrpcTransport:
-    """OTLP/gRPC; the channel is made at the first request, in the process that sends."""
+    """OTLP/gRPC; the channel is made at the first request, by who sends it."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -309,7 +309,7 @@ class GrpcTransport:
         self._call: Any = None
 
     def _connect(self) -> Any:
-        import grpc  # noqa: PLC0415 - loaded only where used
+        import grpc
 
         options = [
             ("grpc.primary_user_agent", _user_agent()),
@@ -344,7 +344,7 @@ class GrpcTransport:
 
     def send(self, body: bytes, timeout_s: float) -> Verdict:
         """Send one serialized export request within a time."""
-        import grpc  # noqa: PLC0415 - loaded only where used
+        import grpc
 
         try:
             if self._call is None:
@@ -417,13 +417,13 @@ def _explain_grpc(code: str, details: str) -> tuple[str, str]:
 
 def _retry_info_s(error: Any) -> float | None:
     """Read google.rpc.RetryInfo from the trailers; at most ten minutes."""
-    from google.rpc.error_details_pb2 import RetryInfo  # noqa: PLC0415 - on use
+    from google.rpc.error_details_pb2 import RetryInfo
 
     trailers = cast("Any", error.trailing_metadata()) or ()
     for key, value in trailers:
         if key == "google.rpc.retryinfo-bin":
             info = RetryInfo.FromString(value)
-            delay_s = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
+            delay_s: float = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
             return min(max(0.0, delay_s), _RETRY_AFTER_LIMIT_S)
     return None
 

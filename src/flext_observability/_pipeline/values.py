@@ -65,17 +65,20 @@ def _clean(value: object, depth: int) -> AnyValue:
 def _clean_rare(value: object, depth: int) -> AnyValue:
     if isinstance(value, enum.Enum):
         return _clean(cast("object", value.value), depth + 1)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(cast("bytes", value)[: C.VALUE_TEXT_LIMIT])
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _clean(float(value) if isinstance(value, float) else int(value), depth)
+    return _clean_container(value, depth)
+
+
+def _clean_container(value: object, depth: int) -> AnyValue:
     if isinstance(value, str):
         return clean_text(value)
-    if isinstance(value, bool | int | float):
-        plain = float(value) if isinstance(value, float) else int(value)
-        return _clean(plain, depth)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value[: C.VALUE_TEXT_LIMIT])
     if depth >= C.VALUE_DEPTH_LIMIT:
         return _TOO_DEEP
     if isinstance(value, Mapping):
-        return clean_attributes(value, depth + 1)
+        return clean_attributes(cast("object", value), depth + 1)
     if isinstance(value, list | tuple | set | frozenset | range):
         items = islice(cast("Iterable[object]", value), C.VALUE_ITEMS_LIMIT)
         return tuple(clean_value(item, depth + 1) for item in items)
@@ -120,7 +123,9 @@ def clean_attributes(attributes: object, depth: int = 0) -> dict[str, AnyValue]:
 def clean_labels(attributes: object) -> dict[str, str | bool | int | float]:
     """Give attributes fit for metrics: a label is a plain word or number."""
     return {
-        name: value if isinstance(value, str | bool | int | float) else clean_text(value)
+        name: value
+        if isinstance(value, str | bool | int | float)
+        else clean_text(value)
         for name, value in clean_attributes(attributes).items()
     }
 
@@ -130,10 +135,9 @@ def clean_number(value: object) -> float | int | None:
     if isinstance(value, bool):
         return None
     try:
-        if isinstance(value, int):
-            number = int(value)
-            return number if -_INT64 <= number < _INT64 else float(number)
-        number = float(value)  # type: ignore[arg-type]  # Decimal, numpy; else TypeError
+        if isinstance(value, int) and -_INT64 <= value < _INT64:
+            return int(value)
+        number = float(cast("float", value))  # Decimal, numpy; TypeError for others
     except Exception:  # noqa: BLE001 - hostile __float__
         return None
     return number if number - number == 0 else None  # neither NaN nor infinite

@@ -137,7 +137,7 @@ class _Listener(ThreadingHTTPServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), 0
 
-    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+    def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread, or refuse it when there are too many."""
         with self._connections_changed:
             crowded = len(self._connections) >= _CONNECTION_LIMIT
@@ -147,7 +147,7 @@ class _Listener(ThreadingHTTPServer):
         else:
             super().process_request(request, client_address)
 
-    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401
+    def shutdown_request(self, request: Any) -> None:
         """Close a connection and forget it."""
         super().shutdown_request(request)
         with self._connections_changed:
@@ -165,7 +165,7 @@ class _Listener(ThreadingHTTPServer):
                 lambda: not self._connections, _STOP_GRACE_S
             )
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Stay silent about connections that broke; they are the client's affair."""
 
 
@@ -201,7 +201,7 @@ class _DeadlineReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - typed so by io
+    def readinto(self, buffer: Any) -> int:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError

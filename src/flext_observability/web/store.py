@@ -186,7 +186,7 @@ def _data_points(metric: Metric) -> int:
     return len(getattr(metric, field).data_points) if field else 0
 
 
-def _emptied(message: Any, field: str) -> Any:  # noqa: ANN401 - one of six messages
+def _emptied(message: Any, field: str) -> Any:
     """Copy everything of an enclosing message except what it encloses."""
     copy = type(message)()
     for descriptor, value in message.ListFields():
