@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from .constants import Signal
+
 if TYPE_CHECKING:
     from collections.abc import Generator
     from types import FrameType
 
-    from .constants import Signal
     from .web.otlp import ExportRequest
 
 _EXIT_CANNOT_BEGIN: Final = 2
@@ -63,8 +64,14 @@ def _parser() -> argparse.ArgumentParser:
         help="receive OTLP on this machine and print what arrives",
         description="Receive OTLP over HTTP and gRPC on loopback and print it.",
     )
-    receive.add_argument("--http-port", type=_port, default=4318, metavar="PORT")
-    receive.add_argument("--grpc-port", type=_port, default=4317, metavar="PORT")
+    for protocol, port in (("http", 4318), ("grpc", 4317)):
+        receive.add_argument(
+            f"--{protocol}-port",
+            type=_port,
+            default=port,
+            metavar="PORT",
+            help=f"port of OTLP/{protocol.upper()} (default: {port}; 0: any free one)",
+        )
     receive.add_argument("--host", default="127.0.0.1", help="a loopback address")
     receive.add_argument(
         "--json", action="store_true", help="print OTLP JSON, one request per line"
@@ -100,6 +107,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _receive(options: argparse.Namespace) -> int:
     from .web.receiver import Receiver
+    from .web.store import TelemetryStore
 
     ended = threading.Event()
     printer = _Printer(as_json=options.json, ended=ended)
@@ -108,6 +116,7 @@ def _receive(options: argparse.Namespace) -> int:
             options.host,
             http_port=options.http_port,
             grpc_port=options.grpc_port,
+            store=TelemetryStore(record_limit=0),  # printed, so nothing is kept
             on_request=printer.request,
         )
         receiver.start()
@@ -118,6 +127,7 @@ def _receive(options: argparse.Namespace) -> int:
         printer.listening(receiver.http_endpoint, receiver.grpc_endpoint)
         ended.wait(options.seconds)
         receiver.stop()
+        printer.ended(*(receiver.store.counts(each).received for each in Signal))
     return 0
 
 
@@ -157,7 +167,7 @@ class _Printer:
         else:
             self._write(f"listening: OTLP/HTTP on {http}, OTLP/gRPC on {grpc}\n")
 
-    def request(self, signal_name: "Signal", request: "ExportRequest") -> None:
+    def request(self, signal_name: Signal, request: "ExportRequest") -> None:
         """Print one export request."""
         if self._as_json:
             from .web.otlp import request_to_json
@@ -166,6 +176,12 @@ class _Printer:
             self._write(_json_line({"signal": str(signal_name), "request": fields}))
         else:
             self._write(_readable(signal_name, request, color=self._color))
+
+    def ended(self, spans: int, points: int, records: int) -> None:
+        """Sum up for the person who reads."""
+        if not self._as_json:
+            words = f"{spans} spans, {points} data points, {records} log records"
+            self._write(f"received: {words}\n")
 
     def _write(self, text: str) -> None:
         try:
@@ -182,7 +198,7 @@ def _json_line(content: object) -> str:
     return json.dumps(content, separators=(",", ":")) + "\n"
 
 
-def _readable(signal_name: "Signal", request: "ExportRequest", *, color: bool) -> str:
+def _readable(signal_name: Signal, request: "ExportRequest", *, color: bool) -> str:
     from ._pipeline import console
 
     renderers: dict[str, Callable[..., str]] = {

@@ -22,6 +22,7 @@ from .web.receiver import Receiver
 from .web.store import TelemetryStore
 
 _TIME_LIMIT_S: Final = 30.0
+_WAIT_S: Final = 2.0  # for what the senders say has arrived already
 _FOREIGN_VARIABLES: Final = ("OTEL_", "FLEXT_", "OBSERVABILITY_")
 
 
@@ -44,6 +45,7 @@ def run_demo(output: TextIO, *, color: bool) -> int:
         with Receiver() as receiver:
             _print_heading(output, receiver)
             ledgers = _run_programs(folder, receiver)
+            receiver.store.wait_for(lambda store: _agrees(ledgers, store), _WAIT_S)
         _print_telemetry(output, receiver.store, color=color)
         return _print_comparison(output, ledgers, receiver.store)
     except (_FailedError, OSError) as error:
@@ -197,21 +199,31 @@ def _print_telemetry(output: TextIO, store: TelemetryStore, *, color: bool) -> N
     )
 
 
+def _agrees(ledgers: list[_Ledger], store: TelemetryStore) -> bool:
+    """Whether everything was delivered, and the receiver holds exactly that."""
+    return all(
+        _held(ledger, store) == ledger.delivered == ledger.accepted > 0
+        for ledger in ledgers
+    )
+
+
+def _held(ledger: _Ledger, store: TelemetryStore) -> int:
+    return store.held_by_service(ledger.signal).get(ledger.service, 0)
+
+
 def _print_comparison(
     output: TextIO, ledgers: list[_Ledger], store: TelemetryStore
 ) -> int:
     """Compare what the senders say with what the receiver holds."""
     output.write("\nLedger: what the senders say, and what the receiver holds\n")
-    all_equal = True
     for ledger in sorted(ledgers, key=lambda each: list(Signal).index(each.signal)):
-        held = store.held_by_service(ledger.signal).get(ledger.service, 0)
-        equal = held == ledger.delivered == ledger.accepted > 0
-        all_equal &= equal
+        verdict = "ok" if _agrees([ledger], store) else "MISMATCH"
         output.write(
             f"  {ledger.signal:<8} {ledger.service:<9} "
             f"delivered {ledger.delivered} of {ledger.accepted}, "
-            f"received {held}: {'ok' if equal else 'MISMATCH'}\n"
+            f"received {_held(ledger, store)}: {verdict}\n"
         )
-    if not all_equal:
-        output.write("The demo failed: the counts differ.\n")
-    return 0 if all_equal else 1
+    if _agrees(ledgers, store):
+        return 0
+    output.write("The demo failed: the counts differ.\n")
+    return 1

@@ -121,6 +121,15 @@ def exchange(
     return Answer(response.status, response.msg, response.read())
 
 
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Let it end by itself, as it must; never leave it behind."""
+    process.terminate()
+    try:
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+
+
 Start = Callable[..., RunningReceiver]
 
 
@@ -139,7 +148,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
                     env=clean_environment(PYTHONIOENCODING="utf-8"),
                 )
             )
-            stack.callback(process.kill)
+            stack.callback(end, process)
             deadline = time.monotonic() + 15
             while not printed.read_bytes().endswith(b"\n"):
                 assert process.poll() is None, "the receiver ended at once"
@@ -290,6 +299,10 @@ def test_chunked_body(receiver: RunningReceiver) -> None:
         (403, "/v1/traces", b"", {"Host": "127.0.0.1.attacker.example"}, "POST"),
         (403, "/v1/traces", b"", {"Origin": "https://attacker.example"}, "POST"),
         (403, "/v1/traces", b"", {"Origin": "null"}, "POST"),
+        (403, "/v1/traces", b"", {"Host": "attacker.example"}, "GET"),
+        (403, "/v1/traces", b"", {"Host": "[127.0.0.1"}, "POST"),
+        (501, "/v1/traces", b"", {}, "BREW"),
+        (405, "/v1/traces", b"", {}, "DELETE"),
     ],
 )
 def test_refusals(
@@ -440,7 +453,150 @@ def test_readable_output_cannot_drive_the_terminal(start: Start) -> None:
     assert lines[0].endswith("trace=00010203")
     assert lines[1].startswith(f"trace {b't'.hex() * 16} · 1 span")
     assert r"\x1b[31mred" in lines[2]
-    assert len(lines) == 3
+    assert lines[3:] == ["received: 1 spans, 0 data points, 1 log records"]
+
+
+def post_json(receiver: RunningReceiver, path: str, content: object) -> None:
+    body = json.dumps(content).encode()
+    kind = {"Content-Type": "application/json"}
+    assert receiver.post(path, body, kind).status == 200
+
+
+def sums(time: int, value: int) -> dict[str, Any]:
+    """One export of a delta counter and of a delta histogram."""
+    point = {"timeUnixNano": str(time), "attributes": []}
+    spread = {"count": 2, "sum": value, "min": 1, "max": value}
+    buckets = {"explicitBounds": [1, 10], "bucketCounts": [1, 1, 0]}
+    return {
+        "resource": {},
+        "scopeMetrics": [
+            {
+                "metrics": [
+                    {
+                        "name": "sold",
+                        "sum": {
+                            "aggregationTemporality": 1,
+                            "isMonotonic": True,
+                            "dataPoints": [point | {"asInt": value}],
+                        },
+                    },
+                    {
+                        "name": "size",
+                        "histogram": {
+                            "aggregationTemporality": 1,
+                            "dataPoints": [point | spread | buckets],
+                        },
+                    },
+                    {"name": "old", "summary": {"dataPoints": [point | {"count": 1}]}},
+                    {"name": "no data"},
+                ]
+            }
+        ],
+    }
+
+
+def test_deltas_are_added_up(start: Start) -> None:
+    """Several deltas of one series are shown as their sum, in whatever order."""
+    receiver = start()
+    content = {"resourceMetrics": [sums(2, 5), sums(1, 7)]}
+    post_json(receiver, "/v1/metrics", content)
+    assert receiver.stop() == 0
+    _, heading, *rows, total = receiver.text().splitlines()
+    assert heading == "metrics of unknown_service"
+    assert [row.split() for row in rows] == [
+        ["old", "histogram", "count=1", "sum=0", "mean=0"],
+        [
+            *[
+                "size",
+                "histogram",
+                "count=4",
+                "sum=12",
+                "mean=3",
+                "p50≤1",
+                "min=1",
+                "max=7",
+            ]
+        ],
+        ["sold", "counter", "12"],
+    ]
+    assert total == "received: 0 spans, 6 data points, 0 log records"
+
+
+def test_any_value_is_shown(start: Start) -> None:
+    """Nested values, bytes, unknown levels and impossible times are shown somehow."""
+    receiver = start()
+    deep: dict[str, Any] = {"intValue": 1}
+    for _ in range(6):
+        deep = {"arrayValue": {"values": [deep]}}
+    pairs = [
+        {
+            "key": "map",
+            "value": {"kvlistValue": {"values": [{"key": "a", "value": {}}]}},
+        },
+        {"key": "raw", "value": {"bytesValue": "AAEC"}},
+        {"key": "deep", "value": deep},
+    ]
+    records = [
+        {"attributes": pairs, "severityText": "notice", "timeUnixNano": str(2**64 - 1)},
+        {"eventName": "restart", "severityNumber": 24, "observedTimeUnixNano": "1"},
+    ]
+    group = {"scopeLogs": [{"logRecords": records}]}
+    post_json(receiver, "/v1/logs", {"resourceLogs": [group]})
+    assert receiver.stop() == 0
+    _, restart, odd, _ = receiver.text().splitlines()
+    assert restart == "00:00:00.000Z  FATAL  restart"
+    assert "notice" in odd
+    assert odd.endswith('deep=[[[[…]]]] map="{a: }" raw="<3 bytes>"')
+
+
+def test_spans_that_name_each_other_as_parent(start: Start) -> None:
+    """A cycle of parents shows every span once instead of looping or hiding it."""
+    receiver = start()
+    ids = {"traceId": "0" * 31 + "1"}
+    spans = [
+        ids
+        | {"name": f"span {number}", "spanId": f"{number:016x}"}
+        | {"parentSpanId": f"{(number + 1) % 3:016x}"}
+        for number in range(3)
+    ]
+    group = {"scopeSpans": [{"spans": spans}]}
+    post_json(receiver, "/v1/traces", {"resourceSpans": [group]})
+    assert receiver.stop() == 0
+    for number in range(3):
+        assert receiver.text().count(f"span {number}") == 1
+
+
+def test_ipv6_loopback(start: Start) -> None:
+    """The other loopback address serves as well, where there is IPv6."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 loopback on this machine")
+    receiver = start("--json", "--host=::1")
+    assert receiver.http.startswith("http://[::1]:")
+    assert receiver.post("/v1/traces", one_span()).status == 200
+    assert grpc_call(receiver, b"") == b""
+    assert [each["signal"] for each in receiver.requests()] == ["traces", "logs"]
+
+
+def test_nobody_reads_the_output() -> None:
+    """A closed pipe ends the command quietly instead of with a traceback."""
+    command = [*COMMAND, "receive", "--json", "--http-port=0", "--grpc-port=0"]
+    with subprocess.Popen(
+        command,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        at = urlsplit(json.loads(process.stdout.readline())["listening"]["http"])
+        process.stdout.close()
+        connection = http.client.HTTPConnection(str(at.hostname), at.port, timeout=15)
+        with contextlib.closing(connection):
+            assert exchange(connection, "/v1/traces", one_span()).status == 200
+        assert process.wait(10) == 0
+        assert process.stderr.read() == b""
 
 
 def test_ends_by_itself() -> None:
