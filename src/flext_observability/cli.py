@@ -89,7 +89,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_details: object) -> None:
         from . import __version__
 
-        parser.exit(message=f"flext-observability {__version__}\n")
+        sys.stdout.write(f"flext-observability {__version__}\n")
+        parser.exit()
 
 
 def _port(text: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import flext_observability as fo
 from tests.fixtures.programs import clean_environment
 
 TIME_LIMIT_S = 20.0
@@ -110,11 +111,58 @@ def test_settings_from_outside_do_not_disturb() -> None:
     assert done.stdout.count(": ok") == 6
 
 
-def test_a_broken_example_is_reported(tmp_path: Path) -> None:
-    """When the programs cannot run, it says so and ends with exit code 1."""
+@pytest.mark.parametrize(
+    ("tampering", "verdict"),
+    [
+        ("sys.exit(3)", "shop.py ended with exit code"),
+        ("sys.stdout = open(os.devnull, 'w')", "shop.py ended with exit code 0"),
+        ("claim('lost')", 'shop ended without a ledger: "lost"'),
+        ("claim({name: [1000, 1000] for name in SIGNALS})", "the counts differ"),
+    ],
+)
+def test_what_goes_wrong_is_reported(
+    tmp_path: Path, tampering: str, verdict: str
+) -> None:
+    """A program that fails, says nothing, or claims what is not true: exit code 1."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys\nif 'shop.py' in str(sys.orig_argv):\n    sys.exit(3)\n"
+        "import json, os, sys\n"
+        "SIGNALS = ('traces', 'metrics', 'logs')\n"
+        "def claim(ledger, dumps=json.dumps):\n"
+        "    def tampered(content, **options):\n"
+        "        is_ledger = isinstance(content, dict) and 'traces' in content\n"
+        "        return dumps(ledger if is_ledger else content, **options)\n"
+        "    json.dumps = tampered\n"
+        "if 'shop.py' in str(sys.orig_argv):\n"
+        f"    {tampering}\n"
     )
     done = run_demo(PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert "The demo failed: shop.py ended with exit code" in done.stdout
+    assert "The demo failed: " in done.stdout
+    assert verdict in done.stdout
+
+
+def test_version() -> None:
+    """--version prints the version of the package and nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flext_observability", "--version"],
+        env=clean_environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=20,
+        check=True,
+    )
+    assert done.stdout == f"flext-observability {fo.__version__}\n"
+
+
+def test_a_plain_terminal_gets_escapes() -> None:
+    """Where the output cannot show a tree, the demo still works."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flext_observability", "demo"],
+        env=clean_environment(PYTHONIOENCODING="ascii"),
+        capture_output=True,
+        encoding="ascii",
+        timeout=TIME_LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\\u2514\\u2500 shop" in done.stdout

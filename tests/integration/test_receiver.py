@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import os
 import signal
 import socket
 import struct
@@ -59,6 +60,7 @@ MIB = 1024 * 1024
 PROTOBUF = "application/x-protobuf"
 ENCODED = {"Content-Encoding": "gzip"}
 HEAD = b"POST /v1/logs HTTP/1.1\r\nHost: localhost\r\n%s"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 COMMAND = [sys.executable, "-m", "flext_observability"]
 
 
@@ -332,16 +334,17 @@ def test_refusals(
         (400, b"POST /v1/logs HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n"),
         (400, b"POST /v1/logs HTTP/1.1\r\nHost: localhost\r\nHost: a\r\n%s\r\n"),
         (400, b"rubbish\r\n\r\n%s"),
-        (
-            400,
-            HEAD + b"Transfer-Encoding: chunked\r\n\r\n+5\r\nhello\r\n0\r\n\r\n",
-        ),
-        (
-            400,
-            HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        ),
+        (400, CHUNKED + b"+5\r\nhello\r\n0\r\n\r\n"),
+        (400, CHUNKED + b"2\r\nhello\r\n0\r\n\r\n"),
+        (400, CHUNKED + b"5" + b";" * 2000),
+        (400, CHUNKED + b"0\r\n" + b"a: b\r\n" * 200),
+        (413, CHUNKED + b"ffffffff\r\n"),
+        (400, HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"),
     ],
-    ids=["no length", "no host", "two hosts", "no http", "signed chunk", "smuggling"],
+    ids=[
+        *("no length", "no host", "two hosts", "no http", "signed chunk"),
+        *("long chunk", "endless line", "many trailers", "huge chunk", "smuggling"),
+    ],
 )
 def test_malformed_http(
     receiver: RunningReceiver, status: int, request_bytes: bytes
@@ -369,6 +372,16 @@ def test_decompression_bomb(receiver: RunningReceiver, encoding: str) -> None:
     assert answer.status == 413
     assert peak_memory_kib(receiver) - before < 64 * 1024
     assert receiver.post("/v1/traces", one_span()).status == 200
+
+
+def test_large_bodies(receiver: RunningReceiver) -> None:
+    """The limit holds for honest compression, too: 19 MiB pass and 21 do not."""
+    for size, status in ((19 * MIB, 200), (21 * MIB, 413)):
+        # Hex digits without a pattern compress to about half their size.
+        digits = os.urandom(size // 2).hex()
+        body = gzip.compress(log_request(digits), 1)
+        answer = receiver.post("/v1/logs", body, {"Content-Encoding": "gzip"})
+        assert answer.status == status
 
 
 def peak_memory_kib(receiver: RunningReceiver) -> int:
