@@ -181,7 +181,7 @@ class _Printer:
     def ended(self, spans: int, points: int, records: int) -> None:
         """Sum up for the person who reads."""
         if not self._as_json:
-            words = f"{spans} spans, {points} data points, {records} log records"
+            words = f"spans {spans}, data points {points}, log records {records}"
             self._write(f"received: {words}\n")
 
     def _write(self, text: str) -> None:

@@ -466,7 +466,7 @@ def test_readable_output_cannot_drive_the_terminal(start: Start) -> None:
     assert lines[0].endswith("trace=00010203")
     assert lines[1].startswith(f"trace {b't'.hex() * 16} · 1 span")
     assert r"\x1b[31mred" in lines[2]
-    assert lines[3:] == ["received: 1 spans, 0 data points, 1 log records"]
+    assert lines[3:] == ["received: spans 1, data points 0, log records 1"]
 
 
 def post_json(receiver: RunningReceiver, path: str, content: object) -> None:
@@ -532,7 +532,7 @@ def test_deltas_are_added_up(start: Start) -> None:
         ],
         ["sold", "counter", "12"],
     ]
-    assert total == "received: 0 spans, 6 data points, 0 log records"
+    assert total == "received: spans 0, data points 6, log records 0"
 
 
 def test_any_value_is_shown(start: Start) -> None:

@@ -262,7 +262,8 @@ def _log_text(service: str, scope: str, record: LogRecord, paint: Paint) -> str:
     words = [_clock_text(_log_time(record)), f"{level:<5}"]
     if style:
         words[1] = paint(style, words[1])
-    words += [service, paint("36", printable(scope, MAX_VALUE))]
+    logger = printable(scope, MAX_VALUE)
+    words += [service, paint("36", logger if logger != service else "")]
     message = value_text(record.body) or record.event_name
     words.append(printable(message))
     words.append(paint("31", _logged_exception(record, message)))
