@@ -86,6 +86,16 @@ def _fix(text: str) -> dict[str, Any]:
     return {"fix": text}
 
 
+def _replace(cls: type, name: str, default: Any) -> None:
+    """Put what a ``dataclasses.field`` says where Pydantic reads it."""
+    if default.default_factory is not dataclasses.MISSING:
+        setattr(cls, name, Field(default_factory=default.default_factory))
+    elif default.default is not dataclasses.MISSING:
+        setattr(cls, name, default.default)
+    else:
+        delattr(cls, name)
+
+
 class FlextBaseSettings(BaseSettings):
     """Base for an application's own settings.
 
@@ -97,16 +107,9 @@ class FlextBaseSettings(BaseSettings):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Turn ``dataclasses.field`` defaults into Pydantic ones."""
-        for name, value in list(vars(cls).items()):
-            if not isinstance(value, dataclasses.Field):
-                continue
-            default: Any = value  # its type parameter says nothing at run time
-            if default.default_factory is not dataclasses.MISSING:
-                setattr(cls, name, Field(default_factory=default.default_factory))
-            elif default.default is not dataclasses.MISSING:
-                setattr(cls, name, default.default)
-            else:
-                delattr(cls, name)
+        for name, default in cast("list[tuple[str, Any]]", list(vars(cls).items())):
+            if isinstance(default, dataclasses.Field):
+                _replace(cls, name, default)
         super().__init_subclass__(**kwargs)
 
 

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from logging import getLevelNamesMapping, getLogger
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
 
 from .constants import FlextObservabilityConstants as C
@@ -98,9 +97,7 @@ class FlextObservabilityStatus:
     """``grpc`` or ``http/protobuf``; ``None`` when nothing goes to a collector."""
     durability: str = "memory"
     """Where records wait for delivery."""
-    signals: "Mapping[str, SignalLedger]" = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    signals: "Mapping[str, SignalLedger]" = field(default_factory=dict[str, Any])
     """The ledger of ``traces``, ``metrics`` and ``logs``, in records."""
     last_error: str | None = None
     """The last trouble with delivery, if there was any."""
@@ -432,7 +429,7 @@ def _forget_config() -> None:
 def _no_ledgers() -> "Mapping[str, SignalLedger]":
     from ._pipeline.ledger import SignalLedger
 
-    return MappingProxyType({signal.value: SignalLedger() for signal in Signal})
+    return {signal.value: SignalLedger() for signal in Signal}
 
 
 def _status_of(pipeline: "Pipeline", *, running: bool) -> FlextObservabilityStatus:
@@ -442,7 +439,7 @@ def _status_of(pipeline: "Pipeline", *, running: bool) -> FlextObservabilityStat
         service_name=str(pipeline.resource.attributes.get("service.name", "")),
         endpoint=None if first is None else _base_url(first.shown, first.protocol),
         protocol=None if first is None else first.protocol,
-        signals=MappingProxyType(pipeline.snapshot()),
+        signals=pipeline.snapshot(),
         last_error=pipeline.notices.last_error,
     )
 

@@ -25,7 +25,7 @@ FLOORS = {
     "result": 0,
     "constants": 0,
     "config": 1,
-    "entities": 1,
+    "entities": 2,  # their defaults ask for the current ids
     "correlation": 2,
     "_pipeline": 3,
     "runtime": 4,

@@ -154,8 +154,15 @@ class ConsoleDestination:
 
     def _write(self, text: str) -> Verdict:
         stream = self._stream or sys.stdout
-        if text and stream is not None:
-            stream.write(text if text.endswith("\n") else f"{text}\n")
+        if stream is None:  # pythonw, or closed by the program
+            return Verdict(
+                Outcome.REJECTED, "console", "there is no standard output to show on"
+            )
+        if text:
+            line = text if text.endswith("\n") else f"{text}\n"
+            # A console that cannot write a character shows its number instead.
+            encoding = stream.encoding or "utf-8"
+            stream.write(line.encode(encoding, "backslashreplace").decode(encoding))
             stream.flush()
         return DELIVERED
 

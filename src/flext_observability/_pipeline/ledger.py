@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from logging import getLogger
-from types import MappingProxyType
 
 from ..constants import DropReason
 
@@ -22,7 +21,7 @@ class SignalLedger:
     """Records the other end confirmed."""
     rejected: int = 0
     """Records the other end refused for good."""
-    dropped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
     """Records given up here, by reason."""
     pending: int = 0
     """Records queued or in flight."""
@@ -68,7 +67,7 @@ class Ledger:
                 self._accepted,
                 self._delivered,
                 self._rejected,
-                MappingProxyType({r.value: n for r, n in self._dropped.items()}),
+                {reason.value: count for reason, count in self._dropped.items()},
                 self._accepted - self._settled(),
             )
 

@@ -165,10 +165,9 @@ class HttpTransport:
         )
         if endpoint.compression != "none":
             self._session.headers["Content-Encoding"] = endpoint.compression
-        if endpoint.certificate:
-            self._session.verify = endpoint.certificate
+        self._client: tuple[str, str] | None = None
         if endpoint.client_certificate and endpoint.client_key:
-            self._session.cert = (endpoint.client_certificate, endpoint.client_key)
+            self._client = (endpoint.client_certificate, endpoint.client_key)
 
     def send(self, body: bytes, timeout_s: float) -> Verdict:
         """Send one serialized export request within a time."""
@@ -181,6 +180,9 @@ class HttpTransport:
                 timeout=timeout_s,
                 allow_redirects=False,
                 stream=True,
+                # Per request: on the session, REQUESTS_CA_BUNDLE would win over it.
+                verify=self._endpoint.certificate or True,
+                cert=self._client,
             ) as response:
                 reply = response.raw.read(_REPLY_LIMIT, decode_content=True)
                 return self._judge(response.status_code, response.headers, reply)
