@@ -1,6 +1,8 @@
 """The shipped collector file: wired completely, and movable by environment alone."""
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,3 +78,18 @@ def test_every_address_comes_from_the_environment(config: dict[str, Any]) -> Non
     assert len(found) >= len(ADDRESSES)
     for path, value in found.items():
         assert FROM_ENVIRONMENT.fullmatch(str(value)), f"{path}: {value}"
+
+
+def test_a_collector_accepts_it() -> None:
+    """The real program reads the file without complaint, where it is installed."""
+    collector = shutil.which("otelcol-contrib") or shutil.which("otelcol")
+    if collector is None:
+        pytest.skip("needs otelcol-contrib or otelcol on PATH")
+    done = subprocess.run(
+        [collector, "validate", "--config", ROOT / "otel-collector-config.yaml"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
