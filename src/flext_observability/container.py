@@ -72,7 +72,7 @@ class FlextContainer:
     def _claim(
         self, name: str, place: dict[str, Any], what: object, *, replace: bool
     ) -> FlextResult[None]:
-        if not isinstance(name, str) or not name.strip():
+        if not str(name).strip():
             return FlextResult[None].fail(f"Invalid service name {name!r}")
         with self._lock:
             if self.has(name) and not replace:

@@ -62,13 +62,21 @@ def categorize(error: BaseException) -> ErrorCategory:
 class _Failure:
     """How a call failed: by an exception, or by returning a failed result."""
 
-    __slots__ = ("category", "error", "error_type", "message")
+    __slots__ = ("_exception", "category", "error", "error_type", "message")
 
     def __init__(self, error: BaseException | None, result_error: str | None) -> None:
         self.error = error
+        self._exception: dict[str, AnyValue] | None = None
         self.error_type = "FlextResult" if error is None else type(error).__name__
         self.category = ErrorCategory.OTHER if error is None else categorize(error)
         self.message = result_error or clean_text(error)
+
+    def exception(self) -> dict[str, AnyValue]:
+        """Give the ``exception.*`` attributes; a stack is formatted only once."""
+        if self._exception is None:
+            found = {} if self.error is None else exception_attributes(self.error)
+            self._exception = found
+        return self._exception
 
 
 def _failure_of_result(value: object) -> _Failure | None:
@@ -87,7 +95,7 @@ def _mark_failed(span: Span, failure: _Failure, *, record_exception: bool) -> No
     if record_exception:
         description = f"{failure.error_type}: {failure.message}"
         if failure.error is not None:
-            span.add_event("exception", exception_attributes(failure.error))
+            span.add_event("exception", failure.exception())
     span.set_status(Status(StatusCode.ERROR, description))
 
 
@@ -302,8 +310,7 @@ def _log_outcome(
     what = failure.error_type
     if operation.record_exception:
         what = f"{what}: {failure.message}"
-        if failure.error is not None:
-            attributes |= exception_attributes(failure.error)
+        attributes |= failure.exception()
     runtime.otel_logger().emit(
         timestamp=time.time_ns(),
         severity_number=SeverityNumber.ERROR,
