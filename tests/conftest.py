@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -36,6 +36,7 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name)
     root = logging.getLogger()
     handlers, level = set(root.handlers), root.level
+    threads = set(threading.enumerate())
     yield
     fo.shutdown(timeout_s=1.0)
     left = set(root.handlers) - handlers
@@ -44,24 +45,24 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root.setLevel(level)
     ours = {handler for handler in left if "flext" in type(handler).__module__}
     assert not ours, f"handlers that shutdown left on the root logger: {ours}"
-    assert_no_threads()
+    assert_no_new_threads(threads)
 
 
-def assert_no_threads(within_s: float = 2.0) -> None:
-    """After shutdown no thread of the library or the SDK lives on."""
+def assert_no_new_threads(before: set[threading.Thread], within_s: float = 2.0) -> None:
+    """After shutdown no thread lives on that the library or the SDK started."""
     deadline = time.monotonic() + within_s
-    while alive := library_threads():
+    while alive := library_threads(before):
         assert time.monotonic() < deadline, f"threads left after shutdown: {alive}"
         time.sleep(0.01)
 
 
-def library_threads() -> list[str]:
+def library_threads(besides: Collection[threading.Thread] = ()) -> list[str]:
     """Names of the running threads that the library or the SDK started."""
-    return [
+    return sorted(
         thread.name
-        for thread in threading.enumerate()
+        for thread in set(threading.enumerate()).difference(besides)
         if thread.name.lower().startswith(LIBRARY_THREADS)
-    ]
+    )
 
 
 @pytest.fixture(params=PROTOCOLS, ids=["grpc", "http"])

@@ -338,7 +338,7 @@ def test_returned_failure(server: Collector) -> None:
     for name in ("charge", "charge later"):
         span = server.span(name)
         assert span.status == "error"
-        assert span.status_message == "card declined"
+        assert "card declined" in span.status_message
         assert span.attributes["error.type"]
         assert duration_of(server, name).attributes["error.type"]
     assert len(error_logs(server)) == 2

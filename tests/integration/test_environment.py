@@ -67,7 +67,7 @@ def test_precedence(
     resource = http_collector.span("x").resource
     assert resource[attribute] == expected[strongest]
 
-    start(http_collector, None, **{field: "argument"})
+    start(http_collector, **{"service_name": None, field: "argument"})
     emit_all("y")
     flush()
     assert http_collector.span("y").resource[attribute] == "argument"

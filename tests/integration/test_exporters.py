@@ -104,7 +104,7 @@ def test_prometheus(http_collector: Collector, monkeypatch: pytest.MonkeyPatch) 
     }
     assert samples["orders_total", 'e"u\\\n'].value == 3
     assert samples["queue_length", ""].value == 2.5
-    count = samples["flext_operation_duration_seconds_count", ""]
+    count = samples["flext_operation_duration_count", ""]
     assert count.value == 1
     assert count.labels["flext_operation_name"] == "place order"
     flush()

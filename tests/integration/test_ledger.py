@@ -110,8 +110,7 @@ def test_unauthenticated(collector: Collector) -> None:
     make_spans(4)
     fo.flush(timeout_s=1.0)
     assert fo.status().signals["traces"].delivered == 0
-    error = str(fo.status().last_error)
-    assert "401" in error or "UNAUTHENTICATED" in error
+    assert "credentials" in str(fo.status().last_error)
     assert_balanced()
 
 

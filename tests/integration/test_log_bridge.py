@@ -257,25 +257,31 @@ def test_configured_before_setup(http_collector: Collector) -> None:
     assert http_collector.log("hello")
 
 
-PLAIN_PROGRAM = """
-import logging
-{setup}
-logging.getLogger("app").warning("to last resort")
-logging.getLogger("app").info("too quiet")
-"""
-
-
-def test_program_without_logging_configuration(http_collector: Collector) -> None:
-    """What such a program shows on stderr stays the same with the library."""
-    plain = program(http_collector, PLAIN_PROGRAM.format(setup=""))
-    with_library = program(
-        http_collector,
-        PLAIN_PROGRAM.format(
-            setup="import flext_observability as fo; fo.setup('shop').unwrap()"
-        ),
+@pytest.mark.parametrize(
+    "configuration", ["", "logging.basicConfig(format='APP %(message)s')"]
+)
+def test_stderr_of_the_program_stays(
+    http_collector: Collector, configuration: str
+) -> None:
+    """What a program that chose no level shows on stderr is as without the library."""
+    source = """
+        import logging
+        {setup}
+        {configuration}
+        logging.getLogger("app").info("too quiet")
+        logging.getLogger("app").warning("loud")
+        logging.getLogger("app").info("still too quiet")
+        """
+    setup = "import flext_observability as fo; fo.setup('shop').unwrap()"
+    plain = program(
+        http_collector, source.format(setup="", configuration=configuration)
     )
-    assert plain.stderr == with_library.stderr == "to last resort\n"
-    assert [log.body for log in http_collector.logs()] == ["to last resort"]
+    with_library = program(
+        http_collector, source.format(setup=setup, configuration=configuration)
+    )
+    assert plain.stderr == with_library.stderr
+    assert plain.stderr.endswith("loud\n")
+    assert http_collector.log("loud")
 
 
 def test_module_level_logging(http_collector: Collector) -> None:
