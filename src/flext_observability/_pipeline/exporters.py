@@ -19,45 +19,39 @@ from .ledger import Ledger
 from .transport import DELIVERED, Outcome, Verdict, make_transport
 
 
-def encode(signal: Signal, records: Sequence[Any]) -> Any:
-    """Make one OTLP export request of records, with the stock encoder.
+def encoder_for(signal: Signal) -> Callable[[Sequence[Any]], Any]:
+    """Give the stock encoder of a signal: records in, one OTLP export request out.
 
-    Args:
-        signal: What the records are.
-        records: ``ReadableSpan``, ``ReadableLogRecord``, or one ``MetricsData``.
-
-    Raises:
-        Exception: A record holds what OTLP cannot express.
+    It raises when a record holds what OTLP cannot express. Metrics take one
+    ``MetricsData`` at a time.
     """
+    # Loaded here, by whoever calls setup(): an import that runs in our thread while
+    # the program forks would leave the child with a module lock nobody releases.
     if signal is Signal.TRACES:
-        from opentelemetry.exporter.otlp.proto.common.trace_encoder import (
-            encode_spans,
-        )
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-        return encode_spans(cast("Sequence[ReadableSpan]", records))
+        return encode_spans
     if signal is Signal.METRICS:
         from opentelemetry.exporter.otlp.proto.common.metrics_encoder import (
             encode_metrics,
         )
 
-        return encode_metrics(cast("Sequence[MetricsData]", records)[0])
-    from opentelemetry.exporter.otlp.proto.common._log_encoder import (
-        encode_logs,
-    )
+        return lambda records: encode_metrics(records[0])
+    from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 
-    return encode_logs(cast("Sequence[ReadableLogRecord]", records))
+    return encode_logs
 
 
 class OtlpDestination:
     """A collector."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._signal = endpoint.signal
+        self._encode = encoder_for(endpoint.signal)
         self._transport = make_transport(endpoint)
 
     def prepare(self, records: Sequence[Any]) -> Callable[[float], Verdict]:
         """Encode the records once; the same bytes go out at every try."""
-        body: bytes = encode(self._signal, records).SerializeToString()
+        body: bytes = self._encode(records).SerializeToString()
         return lambda timeout_s: self._transport.send(body, timeout_s)
 
     def close(self) -> None:
@@ -105,6 +99,7 @@ class ConsoleDestination:
 
     def __init__(self, signal: Signal, stream: TextIO | None = None) -> None:
         self._signal = signal
+        self._encode = encoder_for(signal)
         self._stream = stream
         self._held: dict[int, list[ReadableSpan]] = {}
         self._held_since = 0.0
@@ -138,7 +133,7 @@ class ConsoleDestination:
         return spans
 
     def _render(self, records: Sequence[Any]) -> str:
-        request = encode(self._signal, records)
+        request = self._encode(records)
         color = self._has_color()
         if self._signal is Signal.TRACES:
             return render_traces(request.resource_spans, color=color)

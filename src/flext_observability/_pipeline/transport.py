@@ -15,6 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
 from ..constants import Signal
 from .endpoint import Endpoint
 
@@ -86,11 +90,9 @@ def _one_line(text: object, limit: int = 200) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)
 
 
-def _partial_success(signal: Signal, reply: bytes) -> Verdict:
+def _partial_success(signal: Signal, response: Any, reply: bytes) -> Verdict:
     """Read what an accepting server says it did not take."""
-    from google.protobuf.message import DecodeError
-
-    message = _response_type(signal)()
+    message = response()
     try:
         message.ParseFromString(reply)
     except DecodeError:
@@ -152,9 +154,11 @@ class HttpTransport:
     """OTLP/HTTP with protobuf bodies over one kept-alive connection."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        # Loaded by whoever calls setup(), never in our thread: see `encoder_for`.
         from requests import Session
 
         self._endpoint = endpoint
+        self._response = _response_type(endpoint.signal)
         self._session = Session()
         self._session.headers.update(
             {
@@ -171,8 +175,6 @@ class HttpTransport:
 
     def send(self, body: bytes, timeout_s: float) -> Verdict:
         """Send one serialized export request within a time."""
-        from requests.exceptions import RequestException
-
         try:
             with self._session.post(
                 self._endpoint.url,
@@ -186,8 +188,6 @@ class HttpTransport:
             ) as response:
                 reply = response.raw.read(_REPLY_LIMIT, decode_content=True)
                 return self._judge(response.status_code, response.headers, reply)
-        except (RequestException, OSError) as error:
-            return self._unreachable(error)
         except Exception as error:  # noqa: BLE001 - urllib3 errors of the reply
             return self._unreachable(error)
 
@@ -202,7 +202,7 @@ class HttpTransport:
 
     def _judge(self, status: int, headers: Any, reply: bytes) -> Verdict:
         if 200 <= status < 300:  # noqa: PLR2004 - the success class of HTTP
-            return _partial_success(self._endpoint.signal, reply)
+            return _partial_success(self._endpoint.signal, self._response, reply)
         where = f"{self._endpoint.shown} answered {status}"
         if status in _HTTP_RETRYABLE:
             told = _retry_after_s(headers.get("Retry-After"))
@@ -261,9 +261,6 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def _status_text(reply: bytes) -> str:
     """Read the message of a google.rpc.Status, which OTLP errors carry, or text."""
-    from google.protobuf.message import DecodeError
-    from google.rpc.status_pb2 import Status
-
     try:
         status = Status.FromString(reply)
     except DecodeError:
@@ -306,13 +303,17 @@ class GrpcTransport:
     """OTLP/gRPC; the channel is made at the first request, by who sends it."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        # Loaded by whoever calls setup(), never in our thread: see `encoder_for`.
+        import grpc
+
+        self._grpc: Any = grpc
         self._endpoint = endpoint
+        self._response = _response_type(endpoint.signal)
         self._channel: Any = None
         self._call: Any = None
 
     def _connect(self) -> Any:
-        import grpc
-
+        grpc = self._grpc
         options = [
             ("grpc.primary_user_agent", _user_agent()),
             ("grpc.max_receive_message_length", _REPLY_LIMIT),
@@ -346,8 +347,6 @@ class GrpcTransport:
 
     def send(self, body: bytes, timeout_s: float) -> Verdict:
         """Send one serialized export request within a time."""
-        import grpc
-
         try:
             if self._call is None:
                 self._call = self._connect()
@@ -356,11 +355,13 @@ class GrpcTransport:
                 timeout=timeout_s,
                 metadata=tuple(self._endpoint.headers.items()),
             )
-        except grpc.RpcError as error:
+        except self._grpc.RpcError as error:
             return self._judge(cast("Any", error))
         except Exception as error:  # noqa: BLE001 - closed channel, unreadable file
             return self._unreachable("unreachable", _one_line(error))
-        return _partial_success(self._endpoint.signal, cast("bytes", reply))
+        return _partial_success(
+            self._endpoint.signal, self._response, cast("bytes", reply)
+        )
 
     def _judge(self, error: Any) -> Verdict:
         code = str(error.code().name)
@@ -419,8 +420,6 @@ def _explain_grpc(code: str, details: str) -> tuple[str, str]:
 
 def _retry_info_s(error: Any) -> float | None:
     """Read google.rpc.RetryInfo from the trailers; at most ten minutes."""
-    from google.rpc.error_details_pb2 import RetryInfo
-
     trailers = cast("Any", error.trailing_metadata()) or ()
     for key, value in trailers:
         if key == "google.rpc.retryinfo-bin":
