@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: a clean process before and after every test."""
 
+import contextlib
 import contextvars
 import logging
 import os
@@ -7,7 +8,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -71,31 +72,39 @@ def protocol(request: pytest.FixtureRequest) -> Protocol:
     return cast("Protocol", request.param)
 
 
+@contextlib.contextmanager
+def serving(protocol: Protocol, **options: Any) -> Iterator[Collector]:
+    """A collector that outlives the library: nobody waits for a closed port."""
+    with Collector(protocol, **options) as server:
+        yield server
+        fo.shutdown(timeout_s=0.5)
+
+
 @pytest.fixture
 def collector(protocol: Protocol) -> Iterator[Collector]:
     """An OTLP server, once for each protocol."""
-    with Collector(protocol) as server:
+    with serving(protocol) as server:
         yield server
 
 
 @pytest.fixture
 def second_collector(protocol: Protocol) -> Iterator[Collector]:
     """Another OTLP server of the same protocol."""
-    with Collector(protocol) as server:
+    with serving(protocol) as server:
         yield server
 
 
 @pytest.fixture
 def http_collector() -> Iterator[Collector]:
     """An OTLP/HTTP server, where the protocol makes no difference."""
-    with Collector("http/protobuf") as server:
+    with serving("http/protobuf") as server:
         yield server
 
 
 @pytest.fixture
 def grpc_collector() -> Iterator[Collector]:
     """An OTLP/gRPC server."""
-    with Collector("grpc") as server:
+    with serving("grpc") as server:
         yield server
 
 
@@ -131,7 +140,7 @@ def tls_collector(
     protocol: Protocol, certificates: Certificates
 ) -> Iterator[Collector]:
     """An OTLP server that speaks TLS."""
-    with Collector(protocol, identity=certificates.server) as server:
+    with serving(protocol, identity=certificates.server) as server:
         yield server
 
 
@@ -140,7 +149,7 @@ def mtls_collector(
     protocol: Protocol, certificates: Certificates
 ) -> Iterator[Collector]:
     """An OTLP server that speaks TLS and wants to see a client certificate."""
-    with Collector(
+    with serving(
         protocol, identity=certificates.server, client_ca=certificates.authority
     ) as server:
         yield server

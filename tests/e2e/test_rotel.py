@@ -123,7 +123,8 @@ def test_what_comes_out_is_what_went_in(
     collector: Collector, through_agent: dict[Protocol, str], spoken: Protocol
 ) -> None:
     """All three signals pass a real collector unchanged, over either protocol."""
-    spans, logs = InMemorySpanExporter(), InMemoryLogRecordExporter()
+    spans = InMemorySpanExporter()
+    logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
     reader = InMemoryMetricReader()
     fo.setup(
         "orders",

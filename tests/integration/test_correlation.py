@@ -101,8 +101,9 @@ def test_illegal_ids_are_replaced(bad: Any) -> None:
     if bad is not None:
         with fo.flext_correlation_scope(bad) as replaced:
             assert FRESH.fullmatch(replaced)
-    with fo.flext_correlation_scope(headers={"X-Correlation-ID": bad}) as replaced:
-        assert FRESH.fullmatch(replaced)
+    if not isinstance(bad, bytes):  # Frameworks give headers as bytes.
+        with fo.flext_correlation_scope(headers={"X-Correlation-ID": bad}) as replaced:
+            assert FRESH.fullmatch(replaced)
 
 
 @pytest.mark.parametrize("good", ["a", "A-1_2.3", "x" * 128])

@@ -86,7 +86,7 @@ def test_name_of_the_function(server: Collector, form: str) -> None:
 def test_kinds(server: Collector, kind: str) -> None:
     """The span has the kind that was asked for."""
 
-    @fo.flext_monitor_function("work", kind=kind)  # type: ignore[arg-type]
+    @fo.flext_monitor_function("work", kind=kind)
     def work() -> None: ...
 
     work()
@@ -128,12 +128,12 @@ def test_methods(server: Collector) -> None:
         def static() -> str:
             return "static"
 
-        @fo.flext_monitor_function  # type: ignore[arg-type]
+        @fo.flext_monitor_function
         @classmethod
         def class_inside(cls) -> str:
             return cls.__name__
 
-        @fo.flext_monitor_function  # type: ignore[arg-type]
+        @fo.flext_monitor_function
         @staticmethod
         def static_inside() -> str:
             return "static"
@@ -571,16 +571,17 @@ def test_exact_counts_from_many_threads(server: Collector) -> None:
 
 def test_bad_options_never_break_the_function(server: Collector) -> None:
     """Even senseless options leave a function that works."""
+    senseless: Any = {
+        "operation_name": 123,
+        "kind": "sideways",
+        "attributes": {1: object()},
+        "capture_args": 7,
+        "metric_name": object(),
+    }
 
-    @fo.flext_monitor_function(
-        123,  # type: ignore[arg-type]
-        kind="sideways",  # type: ignore[arg-type]
-        attributes={1: object()},  # type: ignore[dict-item]
-        capture_args=7,  # type: ignore[arg-type]
-        metric_name=object(),  # type: ignore[arg-type]
-    )
     def work() -> int:
         return 5
 
+    work = fo.flext_monitor_function(**senseless)(work)
     assert work() == 5
     flush()

@@ -153,11 +153,10 @@ def test_names(server: Collector, value: Any) -> None:
 
     if not callable(value):  # Something callable would be the decorated function.
 
-        @fo.flext_monitor_function(value)
         def monitored() -> int:
             return 3
 
-        assert monitored() == 3
+        assert fo.flext_monitor_function(value)(monitored)() == 3
     fo.flext_counter(value).add(1)
     fo.flext_histogram(value, unit=value, description=value).record(1)
     fo.flext_gauge(value).set(1)

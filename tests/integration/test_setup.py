@@ -323,7 +323,8 @@ def test_one_signal_switched_off(
     http_collector: Collector, field: str, kept: set[str]
 ) -> None:
     """A signal that is off sends nothing; the others go on."""
-    start(http_collector, **{field: False})
+    switch: dict[str, Any] = {field: False}
+    start(http_collector, **switch)
     emit_all("x")
     flush()
     assert {request.signal for request in http_collector.requests()} == kept

@@ -176,11 +176,14 @@ def test_pool_map_carries_context(server: Collector) -> None:
 def test_executor_behaves_as_ever() -> None:
     """Pools give the same results and errors as without the library."""
 
+    def add(a: int, *, b: int) -> int:
+        return a + b
+
     def fail() -> None:
         raise LookupError(3)
 
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(lambda a, *, b: a + b, 1, b=2).result() == 3
+        assert pool.submit(add, 1, b=2).result() == 3
         with pytest.raises(LookupError):
             pool.submit(fail).result()
     with pytest.raises(RuntimeError, match="after shutdown"):
