@@ -214,13 +214,16 @@ class _State:
 
     def apply(self, config: "FlextObservabilityConfig", extras: "Extras") -> None:
         """Build the pipeline of these settings and put it in place of the old one."""
-        from ._pipeline.providers import build_pipeline
+        from ._pipeline.providers import build_pipeline, release_readers
 
         key = (repr(_comparable(config)), extras)
         if self.live() is not None and key == self._key:
             return
-        pipeline = build_pipeline(config, extras)
         former = self.pipeline
+        if former is not None:
+            known = former.extras.metric_readers
+            release_readers([r for r in extras.metric_readers if r in known])
+        pipeline = build_pipeline(config, extras)
         try:
             pipeline.start(former)
         except FlextObservabilityConfigurationError:
@@ -232,7 +235,8 @@ class _State:
         self._listen(config)
         self._hook_process()
         if former is not None:
-            former.close(time.monotonic() + former.config.exit_budget_s)
+            deadline = time.monotonic() + former.config.exit_budget_s
+            former.close(deadline, successor=extras)
 
     def _exchange(self, pipeline: "Pipeline | None") -> None:
         tracers, meters, loggers = self.proxies()
@@ -375,7 +379,7 @@ class _State:
     def _awake(self) -> None:
         from ._pipeline.providers import (
             build_pipeline,
-            release_readers_after_fork,
+            release_readers,
             renewed_resource,
         )
 
@@ -384,7 +388,7 @@ class _State:
                 return
             self.is_asleep = False
             parents = self._inherited[-1]
-            release_readers_after_fork(parents.extras.metric_readers)
+            release_readers(parents.extras.metric_readers)
             stated = "service.instance.id" in parents.config.resource_attributes
             pipeline = build_pipeline(
                 parents.config,

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
@@ -90,6 +90,7 @@ class Delivery(Generic[T]):
         self._notices = notices
         self._size = size
         self._poll = poll
+        self._suppressed = _suppressor()
         self._queue: deque[T] = deque()
         self._lock = threading.RLock()  # a finalizer may emit while we hold it
         self._in_flight = 0  # ledger units of the batch under way
@@ -186,7 +187,7 @@ class Delivery(Generic[T]):
         """Do our own work, where nothing becomes telemetry again."""
         token = in_delivery.set(True)
         try:
-            with _instrumentation_suppressed():
+            with self._suppressed():
                 work()
         finally:
             in_delivery.reset(token)
@@ -298,10 +299,14 @@ class Delivery(Generic[T]):
             time.sleep(min(0.1, max(0.0, moment - time.monotonic())))
 
 
-def _instrumentation_suppressed() -> Any:
-    """Keep automatic instrumentation from tracing our own requests."""
+def _suppressor() -> Callable[[], AbstractContextManager[Any]]:
+    """Find what keeps automatic instrumentation from tracing our own requests."""
+    # Looked up by whoever calls setup(): an import that runs in our thread while the
+    # program forks would leave the child with a module lock nobody releases.
     try:
         utils: Any = import_module("opentelemetry.instrumentation.utils")
     except ImportError:
-        return nullcontext()  # without that package nothing is instrumented
-    return utils.suppress_instrumentation()
+        return nullcontext  # without that package nothing is instrumented
+    suppress_instrumentation: Callable[[], AbstractContextManager[Any]]
+    suppress_instrumentation = utils.suppress_instrumentation
+    return suppress_instrumentation

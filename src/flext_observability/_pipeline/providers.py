@@ -55,7 +55,7 @@ __all__ = [
     "Extras",
     "Pipeline",
     "build_pipeline",
-    "release_readers_after_fork",
+    "release_readers",
     "renewed_resource",
 ]
 del _thread_pools_first
@@ -78,6 +78,14 @@ class Extras:
     span_processors: Sequence[SpanProcessor] = ()
     log_record_processors: Sequence[LogRecordProcessor] = ()
     metric_readers: Sequence[MetricReader] = ()
+
+    def all(self) -> tuple[object, ...]:
+        """Give everything that has a life of its own."""
+        return (
+            *self.span_processors,
+            *self.log_record_processors,
+            *self.metric_readers,
+        )
 
 
 @dataclass(slots=True)
@@ -148,19 +156,22 @@ class Pipeline:
                 left[delivery.signal] = left.get(delivery.signal, 0) + pending
         return left
 
-    def close(self, deadline: float) -> None:
+    def close(self, deadline: float, successor: Extras | None = None) -> None:
         """Send what was recorded so far, give up the rest at the deadline, let go.
 
         Args:
             deadline: On the monotonic clock, seconds.
+            successor: Parts of the caller that live on in the next pipeline.
         """
+        kept = successor.all() if successor else ()
         self._collect()
-        _within(deadline, [p.shutdown for p in self._foreign()])
+        foreign = [p for p in self._foreign() if p not in kept]
+        _within(deadline, [processor.shutdown for processor in foreign])
         for delivery in self.deliveries:
             delivery.flush(time.monotonic())
         for delivery in self.deliveries:
             delivery.close(deadline)
-        self._release_readers()
+        self._release_readers(kept)
         if self.prometheus is not None:
             self.prometheus.shutdown()
         self._say_what_was_lost()
@@ -174,11 +185,13 @@ class Pipeline:
         extras = self.extras
         return [*extras.span_processors, *extras.log_record_processors]
 
-    def _release_readers(self) -> None:
+    def _release_readers(self, kept: Sequence[object]) -> None:
         """Unregister readers, so that a later setup may be given the same objects."""
         if self.meter_provider is None:
             return
         for reader in self.extras.metric_readers:
+            if reader in kept:
+                continue
             with suppress(Exception):  # shut down by the caller already
                 reader.collect()
             with suppress(Exception):
@@ -537,11 +550,11 @@ def _positive(variable: str, default: int) -> int:
     return value if value > 0 else default
 
 
-def release_readers_after_fork(readers: Sequence[MetricReader]) -> None:
-    """Let a forked child register the caller's readers with its own provider.
+def release_readers(readers: Sequence[MetricReader]) -> None:
+    """Let the caller's readers be registered with another provider.
 
-    The SDK keeps a process-wide set of registered readers, inherited by the child, and
-    its public way out of it would shut the readers down.
+    The SDK keeps a process-wide set of registered readers, which a forked child
+    inherits, and its public way out of it would shut the readers down.
     """
     registered: Any = getattr(MeterProvider, "_all_metric_readers", None)
     if registered is not None:
