@@ -84,7 +84,8 @@ def main() -> int:
                 cwd=ROOT,
             )
         except subprocess.CalledProcessError as error:
-            print(f"Python {version}: failed: {error}", file=sys.stderr)
+            step = "pytest" if "pytest" in error.cmd else "pip or venv"
+            print(f"Python {version}: {step} failed", file=sys.stderr)
             failed.append(version)
     return 1 if failed else 0
 
