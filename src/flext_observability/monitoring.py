@@ -3,7 +3,14 @@
 import functools
 import inspect
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from logging import getLogger
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
@@ -15,6 +22,7 @@ from opentelemetry.util.types import AnyValue
 
 from . import runtime
 from ._pipeline.executors import MONITORED_MARK
+from ._pipeline.operations import OperationKey
 from ._pipeline.values import (
     clean_attributes,
     clean_text,
@@ -67,7 +75,7 @@ class _Failure:
     def __init__(self, error: BaseException | None, result_error: str | None) -> None:
         self.error = error
         self._exception: dict[str, AnyValue] | None = None
-        self.error_type = "FlextResult" if error is None else type(error).__name__
+        self.error_type = _error_type(error)
         self.category = ErrorCategory.OTHER if error is None else categorize(error)
         self.message = result_error or clean_text(error)
 
@@ -85,6 +93,16 @@ def _failure_of_result(value: object) -> _Failure | None:
         if result.is_failure:
             return _Failure(result.exception, result.error)
     return None
+
+
+def _result_error_type(value: object) -> str:
+    is_failed = isinstance(value, FlextResult) and value.is_failure
+    error = cast("FlextResult[object]", value).exception if is_failed else None
+    return _error_type(error) if is_failed else ""
+
+
+def _error_type(error: BaseException | None) -> str:
+    return "FlextResult" if error is None else type(error).__name__
 
 
 def _mark_failed(span: Span, failure: _Failure, *, record_exception: bool) -> None:
@@ -116,26 +134,42 @@ class _Operation:
         attributes: Mapping[str, Any] | None,
         kind: str,
     ) -> None:
-        self.name = clean_text(name) if name else _short_name(function)
+        self.name = name or _short_name(function)
         self.metric_name = legal_metric_name(metric_name or C.METRIC_OPERATION_DURATION)
         self.record_exception = record_exception
         self.kind = _kind(kind, self.name)
         self.attributes = {**_code_attributes(function), **clean_attributes(attributes)}
-        self._capture = tuple(capture_args)
+        self._capture = _names(capture_args)
         self._signature = _signature(function) if self._capture else None
         self.labels = {C.ATTR_OPERATION_NAME: self.name}
+        self._succeeded = OperationKey(self.metric_name, self.name, "")
 
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_Call | None":
-        """Start a call; ``None`` without a pipeline, or when telemetry is broken."""
+    def begin(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> "_Call | _CountedCall":
+        """Start a call; one that no pipeline can take is only counted."""
         if not runtime.is_running():
-            return None
+            return _CountedCall(self)
         try:
             attributes = self.attributes
             if self._signature is not None:
                 attributes = {**attributes, **self._captured(args, kwargs)}
             return _Call(self, attributes)
         except Exception:  # noqa: BLE001 - telemetry never stops the host's call
-            return None
+            return _CountedCall(self)
+
+    def count(self, duration_ns: int, error_type: str) -> None:
+        """Add a call to the totals of this process."""
+        key = self._succeeded
+        if error_type:
+            key = OperationKey(self.metric_name, self.name, error_type)
+        runtime.operations.add(key, duration_ns, self._bounds_s)
+
+    def _bounds_s(self) -> Sequence[float]:
+        config = runtime.current_config()
+        if config is None or self.metric_name != C.METRIC_OPERATION_DURATION:
+            return C.BUCKETS_S
+        return config.histogram_buckets_s
 
     def _captured(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -151,6 +185,15 @@ class _Operation:
             for name in self._capture
             if name in bound.arguments
         }
+
+
+def _names(names: object) -> tuple[str, ...]:
+    """Take parameter names; what is none names no parameter."""
+    if isinstance(names, str):
+        return (names,)
+    if not isinstance(names, Iterable):
+        return ()
+    return tuple(n for n in cast("Iterable[object]", names) if isinstance(n, str))
 
 
 def _short_name(function: Callable[..., Any]) -> str:
@@ -208,6 +251,32 @@ def legal_metric_name(name: object) -> str:
     return legal[: C.METRIC_NAME_LENGTH_LIMIT]
 
 
+class _CountedCall:
+    """One call under way without a pipeline: a running clock."""
+
+    __slots__ = ("_operation", "_started_ns")
+
+    def __init__(self, operation: _Operation) -> None:
+        self._operation = operation
+        self._started_ns = time.perf_counter_ns()
+
+    def resume(self) -> None:
+        """Do nothing: no span is made current."""
+
+    def suspend(self) -> None:
+        """Do nothing: no span is current."""
+
+    def succeed(self, value: object = None) -> None:
+        """Count a call that returned."""
+        duration_ns = time.perf_counter_ns() - self._started_ns
+        self._operation.count(duration_ns, _result_error_type(value))
+
+    def fail(self, error: BaseException) -> None:
+        """Count a call that raised."""
+        duration_ns = time.perf_counter_ns() - self._started_ns
+        self._operation.count(duration_ns, _error_type(error))
+
+
 class _Call:
     """One call under way: a current span and a running clock."""
 
@@ -243,10 +312,11 @@ class _Call:
 
     def _end(self, failure: _Failure | None) -> None:
         # The clocks first: what recording costs is not the operation's time.
-        duration_s = (time.perf_counter_ns() - self._started_ns) / 1e9
+        duration_ns = time.perf_counter_ns() - self._started_ns
         ended_ns = time.time_ns()
         try:
-            self._record(failure, duration_s)
+            self._operation.count(duration_ns, failure.error_type if failure else "")
+            self._record(failure, duration_ns / 1e9)
         except Exception:  # noqa: BLE001, S110 - telemetry never stops the host's call
             pass
         finally:
@@ -374,10 +444,9 @@ def flext_monitor_function(
         if isinstance(function, staticmethod | classmethod):
             inner = cast("Callable[..., Any]", function.__func__)
             return type(cast("Any", function))(decorate(inner))
-        name = operation_name if isinstance(operation_name, str) else None
         operation = _Operation(
             function,
-            name,
+            None if is_bare or operation_name is None else clean_text(operation_name),
             metric_name=metric_name,
             capture_args=capture_args,
             record_exception=record_exception,
@@ -388,7 +457,7 @@ def flext_monitor_function(
         setattr(wrapper, MONITORED_MARK, True)
         return wrapper
 
-    is_bare = operation_name is not None and not isinstance(operation_name, str)
+    is_bare = callable(operation_name) or isinstance(operation_name, classmethod)
     return decorate(operation_name) if is_bare else decorate
 
 
@@ -408,8 +477,6 @@ def _wrap_function(
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = operation.begin(args, kwargs)
-        if call is None:
-            return function(*args, **kwargs)
         call.resume()
         try:
             value = function(*args, **kwargs)
@@ -428,8 +495,6 @@ def _wrap_coroutine(
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = operation.begin(args, kwargs)
-        if call is None:
-            return await function(*args, **kwargs)
         call.resume()
         try:
             value = await function(*args, **kwargs)
@@ -448,10 +513,6 @@ def _wrap_generator(
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call = operation.begin(args, kwargs)
-        if call is None:
-            return (
-                yield from cast("Generator[Any, Any, Any]", function(*args, **kwargs))
-            )
         generator = function(*args, **kwargs)
         # What the caller did last: sent a value, threw an exception, or closed.
         step: Callable[[], Any] = functools.partial(next, generator)
@@ -479,7 +540,7 @@ def _wrap_generator(
     return wrapper
 
 
-def _close(generator: Generator[Any, Any, Any], call: _Call) -> None:
+def _close(generator: Generator[Any, Any, Any], call: _Call | _CountedCall) -> None:
     """Close a generator early; a caller who has seen enough is no failure."""
     call.resume()
     try:
@@ -499,16 +560,16 @@ def _wrap_async_generator(
         generator = function(*args, **kwargs)
         step: Callable[[], Any] = generator.__anext__
         while True:
-            _resume(call)
+            call.resume()
             try:
                 item = await step()
             except StopAsyncIteration:
-                _succeed(call)
+                call.succeed()
                 return
             except BaseException as error:
-                _fail(call, error)
+                call.fail(error)
                 raise
-            _suspend(call)
+            call.suspend()
             try:
                 sent = yield item
             except GeneratorExit:
@@ -522,39 +583,17 @@ def _wrap_async_generator(
     return wrapper
 
 
-async def _aclose(generator: AsyncGenerator[Any, Any], call: _Call | None) -> None:
+async def _aclose(
+    generator: AsyncGenerator[Any, Any], call: _Call | _CountedCall
+) -> None:
     """Close an async generator early; a caller who has seen enough is no failure."""
-    _resume(call)
+    call.resume()
     try:
         await generator.aclose()
     except BaseException as error:
-        _fail(call, error)
-        raise
-    _succeed(call)
-
-
-# An async generator has no `yield from`, so without a pipeline it is driven by the same
-# loop, around no call.
-
-
-def _resume(call: _Call | None) -> None:
-    if call is not None:
-        call.resume()
-
-
-def _suspend(call: _Call | None) -> None:
-    if call is not None:
-        call.suspend()
-
-
-def _succeed(call: _Call | None) -> None:
-    if call is not None:
-        call.succeed()
-
-
-def _fail(call: _Call | None, error: BaseException) -> None:
-    if call is not None:
         call.fail(error)
+        raise
+    call.succeed()
 
 
 # -- blocks
@@ -641,7 +680,8 @@ class FlextSpan:
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Set one attribute; any value is made legal."""
-        self.set_attributes({key: value})
+        if self._span.is_recording():
+            self._span.set_attribute(clean_text(key), clean_value(value))
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes; any value is made legal."""

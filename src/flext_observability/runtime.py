@@ -8,13 +8,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from logging import getLevelNamesMapping, getLogger
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
 
+from ._pipeline.operations import OperationTotals
 from .constants import FlextObservabilityConstants as C
 from .constants import Signal
 from .errors import (
@@ -235,6 +236,7 @@ class _State:
         self._listen(config)
         self._hook_process()
         if former is not None:
+            former.hand_over(pipeline)
             deadline = time.monotonic() + former.config.exit_budget_s
             former.close(deadline, successor=extras)
 
@@ -403,6 +405,12 @@ class _State:
 
 _state = _State()
 
+operations = OperationTotals()
+"""Counts of monitored calls in this process, with or without a pipeline."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=operations.start_over)
+
 
 def _comparable(config: "FlextObservabilityConfig") -> dict[str, object]:
     """Give settings that can be compared, secrets included."""
@@ -521,18 +529,20 @@ def setup(
         which is logged as one ERROR too. After a failure, what was in force stays, and
         without a former setup the program runs on without telemetry.
     """
-    stated: dict[str, object] = _fields_set(config)
-    stated |= {k: v for k, v in fields.items() if v is not None}
-    if service_name is not None:
-        stated["service_name"] = service_name
     try:
+        stated: dict[str, object] = _fields_set(config)
+        stated |= {k: v for k, v in fields.items() if v is not None}
+        if service_name is not None:
+            stated["service_name"] = service_name
         result = _setup(
             stated,
             sampler=sampler,
-            views=tuple(views or ()),
-            span_processors=tuple(span_processors),
-            log_record_processors=tuple(log_record_processors),
-            metric_readers=tuple(metric_readers),
+            views=_parts("views", views),
+            span_processors=_parts("span_processors", span_processors),
+            log_record_processors=_parts(
+                "log_record_processors", log_record_processors
+            ),
+            metric_readers=_parts("metric_readers", metric_readers),
         )
     except FlextObservabilityConfigurationError as error:
         message = f"Invalid configuration: {error}"
@@ -549,8 +559,57 @@ def _fields_set(config: object) -> dict[str, object]:
     """Take the fields of a prepared config that somebody set."""
     if config is None:
         return {}
-    names = cast("set[str]", getattr(config, "model_fields_set", set[str]()))
-    return {name: getattr(config, name) for name in names}
+    names: object = getattr(config, "model_fields_set", None)
+    if not isinstance(names, set):
+        message = (
+            "config: must be a FlextObservabilityConfig or ObservabilitySettings, got "
+            f"{type(config).__name__}. Give single settings as keywords of setup()."
+        )
+        raise FlextObservabilityConfigurationError(message)
+    return {name: getattr(config, name) for name in cast("set[str]", names)}
+
+
+def _parts(name: str, parts: object) -> tuple[object, ...]:
+    if parts is None:
+        return ()
+    if isinstance(parts, str) or not isinstance(parts, Iterable):
+        message = (
+            f"{name}: must be a list, got {type(parts).__name__}. Give a list of "
+            "objects of the OpenTelemetry SDK."
+        )
+        raise FlextObservabilityConfigurationError(message)
+    return tuple(cast("Iterable[object]", parts))
+
+
+def _check_parts(parts: Mapping[str, object]) -> FlextResult[Any]:
+    """Refuse what is no part of the SDK before anything is built with it."""
+    from opentelemetry.sdk._logs import LogRecordProcessor
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.metrics.view import View
+    from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.sdk.trace.sampling import Sampler
+
+    from .config import invalid_configuration
+
+    for name, kind in (
+        ("views", View),
+        ("span_processors", SpanProcessor),
+        ("log_record_processors", LogRecordProcessor),
+        ("metric_readers", MetricReader),
+    ):
+        for part in cast("tuple[object, ...]", parts[name]):
+            if not isinstance(part, kind):
+                return invalid_configuration(
+                    f"{name}: must be {kind.__name__} objects of the OpenTelemetry "
+                    f"SDK, got {type(part).__name__}. Give a list of such objects."
+                )
+    sampler = parts["sampler"]
+    if sampler is not None and not isinstance(sampler, Sampler):
+        return invalid_configuration(
+            f"sampler: must be a Sampler of the OpenTelemetry SDK, got "
+            f"{type(sampler).__name__}. For a share of all traces, set sample_ratio."
+        )
+    return FlextResult[Any].ok(None)
 
 
 def _setup(
@@ -562,6 +621,11 @@ def _setup(
     if made.is_failure:
         return FlextResult[FlextObservability].fail(
             made.error, exception=made.exception
+        )
+    checked = _check_parts(extras)
+    if checked.is_failure:
+        return FlextResult[FlextObservability].fail(
+            checked.error, exception=checked.exception
         )
     from ._pipeline.providers import Extras
 

@@ -1,13 +1,11 @@
 """Prometheus: what the meter provider holds, as exposition text and over HTTP."""
 
 import os
-import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from itertools import chain
-from json import dumps
 from logging import getLogger
 from math import inf
 from threading import Lock, Thread
@@ -22,6 +20,8 @@ from prometheus_client import CollectorRegistry, generate_latest, start_http_ser
 from prometheus_client.core import Exemplar, Metric, Sample
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString  # pyright: ignore[reportUnknownVariableType]
+
+from .prometheus_names import Labels, legal_labels, legal_name, legal_text
 
 _logger = getLogger(__name__)
 _number_text = cast("Callable[[float], str]", floatToGoString)
@@ -41,7 +41,6 @@ _RESERVED = {
 }
 _Histogram = otel.HistogramDataPoint | otel.ExponentialHistogramDataPoint
 _Point = otel.NumberDataPoint | _Histogram
-_Labels = dict[str, str]
 _Page = dict[str, tuple[Metric, dict[frozenset[tuple[str, str]], list[Sample]]]]
 
 
@@ -151,7 +150,7 @@ class PrometheusReader(otel.MetricReader):
     def _convert(self, data: otel.MetricsData, page: _Page) -> None:
         for resource in data.resource_metrics:
             with self._tolerance("target_info"):
-                labels = _labels(resource.resource.attributes)
+                labels = legal_labels(resource.resource.attributes)
                 samples = [Sample("target_info", labels, 1.0)]
                 target = Metric("target", "Target metadata", "info")
                 page["target"] = target, {frozenset(): samples}
@@ -162,16 +161,16 @@ class PrometheusReader(otel.MetricReader):
                         with self._tolerance(metric.name):
                             self._add(page, metric, point, labels)
 
-    def _scope_labels(self, scope: InstrumentationScope) -> _Labels:
+    def _scope_labels(self, scope: InstrumentationScope) -> Labels:
         if scope.name == self._own_scope:
             return {}
         values = (scope.name, scope.version or "")
-        return _labels(dict(zip(_SCOPE_LABELS, values, strict=True)))
+        return legal_labels(dict(zip(_SCOPE_LABELS, values, strict=True)))
 
     def _add(
-        self, page: _Page, metric: otel.Metric, point: _Point, scope: _Labels
+        self, page: _Page, metric: otel.Metric, point: _Point, scope: Labels
     ) -> None:
-        name, reserved = _clean(metric.name), set(_SCOPE_LABELS)
+        name, reserved = legal_name(metric.name), set(_SCOPE_LABELS)
         if not isinstance(point, otel.NumberDataPoint):
             kind, reserved = "histogram", reserved | {"le"}
         elif isinstance(metric.data, otel.Sum) and metric.data.is_monotonic:
@@ -179,12 +178,12 @@ class PrometheusReader(otel.MetricReader):
         else:
             kind = "gauge"
         name = self._family(name, kind)
-        labels = _labels(point.attributes or {}, reserved) | scope
+        labels = legal_labels(point.attributes or {}, reserved) | scope
         if isinstance(point, otel.NumberDataPoint):
             samples = [_number(name, labels, point, counter=kind == "counter")]
         else:
             samples = _histogram(name, labels, point)
-        family = Metric(name, _text(metric.description or ""), kind)
+        family = Metric(name, legal_text(metric.description or ""), kind)
         series = page.setdefault(name, (family, {}))[1]
         key = frozenset(labels.items())
         if key in series and not isinstance(metric.data, otel.Gauge):
@@ -212,7 +211,7 @@ class _Collector:
 
 
 def _number(
-    name: str, labels: _Labels, point: otel.NumberDataPoint, *, counter: bool
+    name: str, labels: Labels, point: otel.NumberDataPoint, *, counter: bool
 ) -> Sample:
     value = float(point.value)
     if not counter:
@@ -223,7 +222,7 @@ def _number(
     return Sample(f"{name}_total", labels, value, None, latest)
 
 
-def _histogram(name: str, labels: _Labels, point: _Histogram) -> list[Sample]:
+def _histogram(name: str, labels: Labels, point: _Histogram) -> list[Sample]:
     buckets = _buckets(point)
     bounds = sorted(buckets)
     shown = {bisect_left(bounds, e.value): e for e in _exemplars(point)}
@@ -282,27 +281,3 @@ def _sum(present: list[Sample], more: list[Sample]) -> list[Sample]:
         old._replace(value=old.value + new.value, exemplar=new.exemplar or old.exemplar)
         for old, new in zip(present, more, strict=True)
     ]
-
-
-def _clean(name: str) -> str:
-    # A colon would be legal in metric names; Prometheus keeps it for recording rules.
-    legal = re.sub(r"[^a-zA-Z0-9_]", "_", name)
-    return f"_{legal}" if not legal or legal[0].isdigit() else legal
-
-
-def _labels(
-    attributes: Mapping[str, object], reserved: Collection[str] = ()
-) -> _Labels:
-    gathered: dict[str, list[str]] = {}
-    for key in sorted(attributes):
-        name = re.sub("^__+", "_", _clean(key))  # Prometheus keeps `__` for itself
-        name = f"exported_{name}" if name in reserved else name
-        gathered.setdefault(name, []).append(_text(attributes[key]))
-    joined = {name: ";".join(values) for name, values in gathered.items()}
-    # To Prometheus an empty label is no label: kept, it would make two series of one.
-    return {name: value for name, value in joined.items() if value}
-
-
-def _text(value: object) -> str:
-    text = value if isinstance(value, str) else dumps(value, default=str)
-    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,44 @@
+"""Names and labels as Prometheus takes them."""
+
+import re
+from collections.abc import Collection, Mapping
+from json import dumps
+
+Labels = dict[str, str]
+
+
+def legal_name(name: str, also: str = "") -> str:
+    """Give a legal name; every character that is refused becomes ``_``.
+
+    Args:
+        name: Any text.
+        also: Further legal characters: a colon stands in metric names, but Prometheus
+            keeps it for recording rules.
+    """
+    legal = re.sub(rf"[^a-zA-Z0-9_{also}]", "_", name)
+    return f"_{legal}" if not legal or legal[0].isdigit() else legal
+
+
+def legal_labels(
+    attributes: Mapping[str, object], reserved: Collection[str] = ()
+) -> Labels:
+    """Give legal labels, sorted by name.
+
+    Args:
+        attributes: Names that become one when made legal share a label, ``;`` between.
+        reserved: Names that get ``exported_`` before them.
+    """
+    gathered: dict[str, list[str]] = {}
+    for key in sorted(attributes):
+        name = re.sub("^__+", "_", legal_name(key))  # Prometheus keeps `__` for itself
+        name = f"exported_{name}" if name in reserved else name
+        gathered.setdefault(name, []).append(legal_text(attributes[key]))
+    joined = {name: ";".join(values) for name, values in gathered.items()}
+    # To Prometheus an empty label is no label: kept, it would make two series of one.
+    return {name: value for name, value in joined.items() if value}
+
+
+def legal_text(value: object) -> str:
+    """Give text that can be encoded; what is no text is shown as JSON."""
+    text = value if isinstance(value, str) else dumps(value, default=str)
+    return text.encode("utf-8", "replace").decode()
