@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
@@ -339,17 +340,22 @@ class FlextObservabilityConfig(BaseSettings):
     def _check_endpoint(cls, endpoint: str | None) -> str | None:
         return None if endpoint is None else checked_endpoint(endpoint)
 
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name):
+                message = "a name is no legal header name"
+                raise ValueError(message)
+            if not value.get_secret_value().isprintable():
+                message = f"the value of {name!r} holds line breaks or control marks"
+                raise ValueError(message)
+        return headers
+
     @field_validator("certificate", "client_certificate", "client_key")
     @classmethod
     def _check_file(cls, path: Path | None) -> Path | None:
-        if path is not None:
-            if not path.is_file():
-                message = f"file not found: {path}"
-                raise ValueError(message)
-            if not os.access(path, os.R_OK):
-                message = f"file cannot be read: {path}"
-                raise ValueError(message)
-        return path
+        return None if path is None else Path(checked_pem(str(path)))
 
     @field_validator("histogram_buckets_s")
     @classmethod
@@ -365,6 +371,8 @@ class FlextObservabilityConfig(BaseSettings):
             missing = "client_key" if self.client_certificate else "client_certificate"
             message = f"{missing}: missing; mutual TLS needs certificate and key"
             raise ValueError(message)
+        if self.client_certificate and self.client_key:
+            _check_pair(self.client_certificate, self.client_key)
         return self
 
     # -- questions that the pipeline asks
@@ -489,6 +497,41 @@ def _otel_resource_values() -> dict[str, str]:
     return {field: value for field, value in found.items() if value}
 
 
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
+
+
+def checked_pem(path: str) -> str:
+    """Give the path of a readable PEM file.
+
+    Raises:
+        ValueError: There is no such file, or it holds no PEM.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        message = f"file not found: {path}"
+        raise ValueError(message) from None
+    except OSError as error:
+        message = f"file cannot be read: {path} ({error.strerror})"
+        raise ValueError(message) from None
+    if b"-----BEGIN " not in content:
+        message = f"file holds no PEM: {path}"
+        raise ValueError(message)
+    return path
+
+
+def _check_pair(certificate: Path, key: Path) -> None:
+    from ssl import PROTOCOL_TLS_CLIENT, SSLContext, SSLError
+
+    try:
+        # A password function, so that an encrypted key fails instead of asking.
+        context = SSLContext(PROTOCOL_TLS_CLIENT)
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (SSLError, OSError) as error:
+        message = f"client_certificate: certificate and key do not fit: {error}"
+        raise ValueError(message) from None
+
+
 def checked_endpoint(endpoint: str) -> str:
     """Give the endpoint without surrounding space.
 
@@ -570,7 +613,7 @@ def _explain(error: ValidationError, stated: Mapping[str, object]) -> str:
     field = str(first["loc"][0])
     value = stated.get(field, _variable_value(field))
     secret = field == "headers" or (field == "endpoint" and "@" in str(value))
-    shown = "" if secret else f", got {_short(value)}"
+    shown = "" if secret else f", got {short_repr(value)}"
     origin = "" if field in stated else _origin(field)
     info = FlextObservabilityConfig.model_fields.get(field)
     extra = cast("dict[str, str] | None", info.json_schema_extra if info else None)
@@ -578,7 +621,8 @@ def _explain(error: ValidationError, stated: Mapping[str, object]) -> str:
     return f"{field}: {reason[:1].lower()}{reason[1:]}{shown}{origin}. {fix}".rstrip()
 
 
-def _short(value: object) -> str:
+def short_repr(value: object) -> str:
+    """Show a value in a message: one line, whatever it is."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - the message must come out whatever was passed

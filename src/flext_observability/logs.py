@@ -162,7 +162,8 @@ def get_logger(name: str) -> FlextLogger:
     Args:
         name: Usually ``__name__``.
     """
-    return runtime.kept(f"FlextLogger {name}", lambda: FlextLogger(name))
+    text = clean_text(name)
+    return runtime.kept(f"FlextLogger {text}", lambda: FlextLogger(text))
 
 
 class FlextStructuredLogger:

@@ -561,9 +561,11 @@ def _fields_set(config: object) -> dict[str, object]:
         return {}
     names: object = getattr(config, "model_fields_set", None)
     if not isinstance(names, set):
+        from .config import short_repr
+
         message = (
             "config: must be a FlextObservabilityConfig or ObservabilitySettings, got "
-            f"{type(config).__name__}. Give single settings as keywords of setup()."
+            f"{short_repr(config)}. Give single settings as keywords of setup()."
         )
         raise FlextObservabilityConfigurationError(message)
     return {name: getattr(config, name) for name in cast("set[str]", names)}
@@ -573,8 +575,10 @@ def _parts(name: str, parts: object) -> tuple[object, ...]:
     if parts is None:
         return ()
     if isinstance(parts, str) or not isinstance(parts, Iterable):
+        from .config import short_repr
+
         message = (
-            f"{name}: must be a list, got {type(parts).__name__}. Give a list of "
+            f"{name}: must be a list, got {short_repr(parts)}. Give a list of "
             "objects of the OpenTelemetry SDK."
         )
         raise FlextObservabilityConfigurationError(message)
@@ -589,7 +593,7 @@ def _check_parts(parts: Mapping[str, object]) -> FlextResult[Any]:
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.sampling import Sampler
 
-    from .config import invalid_configuration
+    from .config import invalid_configuration, short_repr
 
     for name, kind in (
         ("views", View),
@@ -601,13 +605,13 @@ def _check_parts(parts: Mapping[str, object]) -> FlextResult[Any]:
             if not isinstance(part, kind):
                 return invalid_configuration(
                     f"{name}: must be {kind.__name__} objects of the OpenTelemetry "
-                    f"SDK, got {type(part).__name__}. Give a list of such objects."
+                    f"SDK, got {short_repr(part)}. Give a list of such objects."
                 )
     sampler = parts["sampler"]
     if sampler is not None and not isinstance(sampler, Sampler):
         return invalid_configuration(
             f"sampler: must be a Sampler of the OpenTelemetry SDK, got "
-            f"{type(sampler).__name__}. For a share of all traces, set sample_ratio."
+            f"{short_repr(sampler)}. For a share of all traces, set sample_ratio."
         )
     return FlextResult[Any].ok(None)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from ..config import FlextObservabilityConfig, checked_endpoint
+from ..config import FlextObservabilityConfig, checked_endpoint, checked_pem
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from ..errors import FlextObservabilityConfigurationError
@@ -173,7 +173,8 @@ class _OwnVariables:
         if own is None:
             path = cast("object", getattr(self._config, field))
             return None if path is None else str(path)
-        if not os.path.isfile(own):  # noqa: PTH113 - a text path from the environment
-            message = f"{field}: file not found: {own} (from {self.name(suffix)})"
-            raise FlextObservabilityConfigurationError(message)
-        return own
+        try:
+            return checked_pem(own)
+        except ValueError as error:
+            message = f"{field}: {error} (from {self.name(suffix)})"
+            raise FlextObservabilityConfigurationError(message) from None

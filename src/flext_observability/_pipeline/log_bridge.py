@@ -71,7 +71,7 @@ class LogBridge:
         self._busy = threading.local()
         self._installed: Callable[[Logger, LogRecord], None] | None = None
         self._original: Callable[[Logger, LogRecord], None] | None = None
-        self._root_level: tuple[int, int] | None = None
+        self._root_level: int | None = None  # what it was, when we lowered it
 
     def install(self) -> None:
         """Start listening, and let INFO through where nobody configured logging."""
@@ -80,32 +80,51 @@ class LogBridge:
 
         def callHandlers(self: Logger, record: LogRecord) -> None:  # noqa: N802 - its name there
             bridge.take(record)
-            original(self, record)
+            if not bridge.let_through(self, record):
+                original(self, record)
 
         self._original = original
         self._installed = callHandlers
         Logger.callHandlers = callHandlers  # type: ignore[method-assign]  # see the module's text
         if root_logger.level == WARNING and not root_logger.handlers:
-            # Untouched logging drops INFO before anybody sees it. Its last-resort
-            # output stays at WARNING, so nothing new appears on stderr.
-            self._root_level = (root_logger.level, self.level)
-            root_logger.setLevel(self.level)
+            # Untouched logging drops INFO before anybody sees it. One below ours, so
+            # that it can be told from a level the program sets later.
+            self._root_level = root_logger.level
+            root_logger.setLevel(self.level - 1)
+
+    def _is_root_lowered(self) -> bool:
+        return self._root_level is not None and root_logger.level == self.level - 1
+
+    def let_through(self, logger: Logger, record: LogRecord) -> bool:
+        """Whether a record exists only because we lowered the root logger's level.
+
+        The program's handlers, which may come later, never see such a record.
+        """
+        if self._root_level is None or record.levelno >= self._root_level:
+            return False
+        if not self._is_root_lowered():
+            return False
+        above: Logger | None = logger
+        while above is not None and above is not root_logger:
+            if above.level:
+                return False  # the program asked for this level itself
+            above = above.parent
+        return True
 
     def set_level(self, level: int) -> None:
         """Take another lowest level."""
-        if self._root_level is not None and root_logger.level == self._root_level[1]:
-            self._root_level = (self._root_level[0], level)
-            root_logger.setLevel(level)
+        if self._is_root_lowered():
+            root_logger.setLevel(level - 1)
         self.level = level
 
     def remove(self) -> None:
         """Stop listening and put back what was changed."""
         if self._installed is not None and Logger.callHandlers is self._installed:
             Logger.callHandlers = self._original  # type: ignore[method-assign,assignment]  # put back
-        self.level = 1 << 30  # when somebody wrapped ours meanwhile, it stays silent
-        if self._root_level is not None and root_logger.level == self._root_level[1]:
-            root_logger.setLevel(self._root_level[0])
+        if self._root_level is not None and self._is_root_lowered():
+            root_logger.setLevel(self._root_level)
         self._root_level = None
+        self.level = 1 << 30  # when somebody wrapped ours meanwhile, it stays silent
 
     def take(self, record: LogRecord) -> None:
         """Emit a record; never raises, never recurses."""

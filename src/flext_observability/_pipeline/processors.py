@@ -37,6 +37,8 @@ from ..correlation import explicit_correlation_id
 
 Flush = Callable[[float], bool]
 """Sends what is queued until a deadline on the monotonic clock."""
+Report = Callable[[object, Exception], None]
+"""Says that a processor of the caller raised."""
 
 
 class CorrelationSpanProcessor(SpanProcessor):
@@ -56,6 +58,14 @@ class SpanQueue(SpanProcessor):
         self._put = put
         self._flush = flush
 
+    def take(self, span: ReadableSpan) -> None:
+        """Take a finished span of a former pipeline."""
+        self._put(span)
+
+    def redirect(self, put: Callable[[ReadableSpan], None]) -> None:
+        """Hand spans that end from now on to another pipeline."""
+        self._put = put
+
     def on_end(self, span: ReadableSpan) -> None:
         """Take a finished span."""
         context = span.get_span_context()
@@ -65,6 +75,61 @@ class SpanQueue(SpanProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what is queued, for whoever flushes the provider directly."""
         return self._flush(time.monotonic() + timeout_millis / 1000)
+
+
+class GuardedSpanProcessor(SpanProcessor):
+    """A processor of the caller; what it raises stops neither the host nor ours."""
+
+    def __init__(self, inner: SpanProcessor, report: Report) -> None:
+        self._inner = inner
+        self._report = report
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Pass on."""
+        try:
+            self._inner.on_start(span, parent_context)
+        except Exception as error:  # noqa: BLE001 - foreign code
+            self._report(self._inner, error)
+
+    def _on_ending(self, span: Span) -> None:
+        try:
+            self._inner._on_ending(span)  # noqa: SLF001 - experimental in the SDK
+        except Exception as error:  # noqa: BLE001 - foreign code
+            self._report(self._inner, error)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Pass on."""
+        try:
+            self._inner.on_end(span)
+        except Exception as error:  # noqa: BLE001 - foreign code
+            self._report(self._inner, error)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Pass on."""
+        return self._inner.force_flush(timeout_millis)
+
+
+class GuardedLogProcessor(LogRecordProcessor):
+    """A processor of the caller; what it raises stops neither the host nor ours."""
+
+    def __init__(self, inner: LogRecordProcessor, report: Report) -> None:
+        self._inner = inner
+        self._report = report
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Pass on."""
+        try:
+            self._inner.on_emit(log_record)
+        except Exception as error:  # noqa: BLE001 - foreign code
+            self._report(self._inner, error)
+
+    def shutdown(self) -> None:
+        """Pass on."""
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Pass on."""
+        return self._inner.force_flush(timeout_millis)
 
 
 class CorrelationLogProcessor(LogRecordProcessor):

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 # Not used here. Its fork hook must be registered before those of the SDK's providers,
 # which submit to a thread pool in the child and would wait for its lock for ever.
@@ -43,6 +43,8 @@ from .ledger import Ledger, Notices, SignalLedger
 from .processors import (
     CorrelationLogProcessor,
     CorrelationSpanProcessor,
+    GuardedLogProcessor,
+    GuardedSpanProcessor,
     LogQueue,
     MetricQueue,
     SpanQueue,
@@ -102,6 +104,7 @@ class Pipeline:
     logger_provider: LoggerProvider | None = None
     deliveries: list[Delivery[Any]] = field(default_factory=list[Delivery[Any]])
     pollers: list[MetricReader] = field(default_factory=list[MetricReader])
+    span_queues: dict[str, SpanQueue] = field(default_factory=dict[str, SpanQueue])
     ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
     endpoints: dict[Signal, Endpoint] = field(default_factory=dict[Signal, Endpoint])
     memory: MemoryExporter | None = None
@@ -176,6 +179,24 @@ class Pipeline:
             self.prometheus.shutdown()
         self._say_what_was_lost()
 
+    def hand_over(self, successor: "Pipeline") -> None:
+        """Let spans that are still open end in another pipeline."""
+        waiting = dict(successor.span_queues)
+        for name, queue in self.span_queues.items():
+            taker = waiting.pop(name, None)
+            if taker is None and name not in successor.span_queues and waiting:
+                taker = waiting.pop(next(iter(waiting)))
+            queue.redirect(taker.take if taker else _discard)
+
+    def report(self, processor: object, error: Exception) -> None:
+        """Say that a processor of the caller raised."""
+        name = type(processor).__name__
+        self.notices.error(
+            f"processor_{name}",
+            f"the processor {name} raised {type(error).__name__}: {error}; "
+            "telemetry goes on without it",
+        )
+
     def _collect(self) -> None:
         for reader in self.pollers:
             with suppress(Exception):  # a user's callback failed
@@ -204,9 +225,9 @@ class Pipeline:
         }
         told = ", ".join(f"{count} {signal}" for signal, count in lost.items() if count)
         if told:
-            last = self.notices.last_error
+            why = f" ({self.notices.last_error})" if self.notices.last_error else ""
             self.notices.error(
-                "exit", f"gave up undelivered telemetry at exit: {told} ({last})"
+                "exit", f"gave up undelivered telemetry at exit: {told}{why}"
             )
 
     def snapshot(self) -> dict[str, SignalLedger]:
@@ -262,7 +283,7 @@ def build_pipeline(
         extras=extras,
         resource=resource or build_resource(config),
         notices=Notices(),
-        propagator=make_propagator(config.propagators),
+        propagator=_propagator(config),
     )
     names = {
         signal: _checked_names(config.exporters_for(signal), signal)
@@ -288,21 +309,18 @@ def _checked_names(names: Sequence[str], signal: Signal) -> list[str]:
     return kept
 
 
-def make_propagator(names: Iterable[str]) -> TextMapPropagator:
-    """Make the propagator of header formats by their ``OTEL_PROPAGATORS`` names.
-
-    Raises:
-        FlextObservabilityConfigurationError: No installed package offers a name.
-    """
+def _propagator(config: FlextObservabilityConfig) -> TextMapPropagator:
+    """Make the propagator of header formats by their ``OTEL_PROPAGATORS`` names."""
+    origin = " (from OTEL_PROPAGATORS)" if config.is_from_otel("propagators") else ""
     found: list[TextMapPropagator] = []
-    for name in dict.fromkeys(name.lower() for name in names):
+    for name in dict.fromkeys(name.lower() for name in config.propagators):
         if name == "none":
             return CompositePropagator([])
         made = _load("opentelemetry_propagator", name)
         if made is None:
             message = (
-                f"propagators: unknown propagator {name!r}. Use tracecontext, baggage "
-                f"or none, or install opentelemetry-propagator-{name}."
+                f"propagators: unknown propagator {name!r}{origin}. Use tracecontext, "
+                f"baggage or none, or install opentelemetry-propagator-{name}."
             )
             raise FlextObservabilityConfigurationError(message)
         found.append(made())
@@ -335,17 +353,24 @@ def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider
     )
     provider.add_span_processor(CorrelationSpanProcessor())
     for processor in extras.span_processors:
-        provider.add_span_processor(processor)
+        guarded = GuardedSpanProcessor(processor, pipeline.report)
+        provider.add_span_processor(guarded)
     for name in names:
         if name == "memory" and pipeline.memory is not None:
-            provider.add_span_processor(SpanQueue(pipeline.memory.put_span, _settled))
+            queue = SpanQueue(pipeline.memory.put_span, _settled)
             pipeline.ledgers.setdefault(
                 Signal.TRACES, pipeline.memory.ledgers[Signal.TRACES]
             )
         else:
             delivery = _delivery(pipeline, Signal.TRACES, name)
-            provider.add_span_processor(SpanQueue(delivery.put, delivery.flush))
+            queue = SpanQueue(delivery.put, delivery.flush)
+        pipeline.span_queues[name] = queue
+        provider.add_span_processor(queue)
     return provider
+
+
+def _discard(_: object) -> None:
+    """Take a span for an exporter that the new settings do not have."""
 
 
 def _settled(_: float) -> bool:
@@ -399,7 +424,8 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
     )
     provider.add_log_record_processor(CorrelationLogProcessor())
     for processor in pipeline.extras.log_record_processors:
-        provider.add_log_record_processor(processor)
+        guarded = GuardedLogProcessor(processor, pipeline.report)
+        provider.add_log_record_processor(guarded)
     for name in names:
         if name == "memory" and pipeline.memory is not None:
             provider.add_log_record_processor(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -79,7 +79,10 @@ def make_transport(endpoint: Endpoint) -> Transport:
 
 
 def _user_agent() -> str:
-    return f"flext-observability/{version('flext-observability')}"
+    try:
+        return f"flext-observability/{version('flext-observability')}"
+    except PackageNotFoundError:
+        return "flext-observability"  # run from a source tree
 
 
 def _one_line(text: object, limit: int = 200) -> str:
@@ -398,7 +401,10 @@ def _answers_http(details: str) -> bool:
     lowered = details.lower()
     return any(
         sign in lowered
-        for sign in ("http1", "http/1", "http2 header with status", "content-type")
+        for sign in (
+            *("http1", "http/1", "http2 header with status", "content-type"),
+            *("failed parsing http/2", "settings frame"),
+        )
     )
 
 

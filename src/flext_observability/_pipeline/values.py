@@ -17,6 +17,7 @@ from ..constants import FlextObservabilityConstants as C
 UNPRINTABLE = "<unprintable>"
 _TOO_DEEP = "<too deep>"
 _INT64 = 1 << 63
+_FRAMES = 100
 
 
 def clean_text(value: object) -> str:
@@ -148,7 +149,8 @@ def exception_attributes(error: BaseException) -> dict[str, AnyValue]:
     kind = type(error)
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     try:
-        stack = "".join(traceback.format_exception(error))
+        # The last frames say where it broke; a runaway recursion has thousands.
+        stack = "".join(traceback.format_exception(error, limit=-_FRAMES))
     except Exception:  # noqa: BLE001 - an exception whose __str__ fails
         stack = ""
     return {
