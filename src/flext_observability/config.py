@@ -297,6 +297,38 @@ class FlextObservabilityConfig(BaseSettings):
         json_schema_extra=_fix("Give seconds from 0 to 600."),
     )
 
+    metrics_store_limit: int = Field(
+        default=C.STORE_LIMIT,
+        ge=1,
+        le=1_000_000,
+        description="Entities of each kind held in memory.",
+        json_schema_extra=_fix("Give a whole number from 1 to 1000000."),
+    )
+    metrics_store_cleanup: int = Field(
+        default=C.STORE_KEPT,
+        ge=0,
+        le=1_000_000,
+        description="Newest entities kept when one too many arrives.",
+        json_schema_extra=_fix("Give a whole number below metrics_store_limit."),
+    )
+    health_check_interval_s: float = Field(
+        default=C.DEFAULT_HEALTH_CHECK_INTERVAL_S,
+        ge=1,
+        le=3600,
+        description="Seconds between the checks of a started monitor.",
+        json_schema_extra=_fix("Give seconds from 1 to 3600."),
+    )
+    health_failure_threshold: int = Field(
+        default=3,
+        ge=1,
+        le=10,
+        description="Not-healthy reports in a row that raise an alert.",
+        json_schema_extra=_fix("Give a whole number from 1 to 10."),
+    )
+    health_alert_on_failure: bool = Field(
+        default=True, description="Whether such a streak raises an alert."
+    )
+
     _instance: ClassVar["FlextObservabilityConfig | None"] = None
     # Fields whose value came from OTEL_*: a signal's own OTEL_* variable may win.
     _from_otel: frozenset[str] = PrivateAttr(default=frozenset())
@@ -366,6 +398,18 @@ class FlextObservabilityConfig(BaseSettings):
         return bounds
 
     @model_validator(mode="after")
+    def _check_store_bounds(self) -> Self:
+        stated = {"metrics_store_limit", "metrics_store_cleanup"}
+        is_wrong = self.metrics_store_cleanup >= self.metrics_store_limit
+        if is_wrong and stated <= self.model_fields_set:
+            message = (
+                "metrics_store_cleanup: must be below metrics_store_limit, "
+                f"got {self.metrics_store_cleanup} of {self.metrics_store_limit}"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _check_client_pair(self) -> Self:
         if bool(self.client_certificate) != bool(self.client_key):
             missing = "client_key" if self.client_certificate else "client_certificate"
@@ -374,6 +418,16 @@ class FlextObservabilityConfig(BaseSettings):
         if self.client_certificate and self.client_key:
             _check_pair(self.client_certificate, self.client_key)
         return self
+
+    def store_bounds(self) -> tuple[int, int]:
+        """Give how many entities of a kind are held, and how many survive a cleanup."""
+        limit, kept = self.metrics_store_limit, self.metrics_store_cleanup
+        if kept < limit:
+            return limit, kept
+        # Only one of the two was stated; the other one's default does not fit it.
+        if "metrics_store_limit" in self.model_fields_set:
+            return limit, limit // 2
+        return 2 * max(kept, 1), kept
 
     # -- questions that the pipeline asks
 
@@ -427,11 +481,12 @@ class FlextObservabilityConfig(BaseSettings):
 
 
 class _FlextVariables(PydanticBaseSettingsSource):
-    """``FLEXT_LOG_LEVEL`` and ``FLEXT_ENVIRONMENT``, shared by all Flext packages."""
+    """Variables without our prefix: those of all Flext packages, and of deployments."""
 
     _FIELDS: ClassVar[Mapping[str, str]] = {
         "FLEXT_LOG_LEVEL": "log_level",
         "FLEXT_ENVIRONMENT": "environment",
+        "HEALTH_CHECK_INTERVAL": "health_check_interval_s",
     }
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - signature of the base
@@ -643,6 +698,7 @@ def _variables_of(field: str) -> Sequence[str]:
         "propagators": "OTEL_PROPAGATORS",
         "log_level": "FLEXT_LOG_LEVEL",
         "environment": "FLEXT_ENVIRONMENT",
+        "health_check_interval_s": "HEALTH_CHECK_INTERVAL",
     }
     upper = field.upper()
     names = [f"FLEXT_OBSERVABILITY_{upper}", f"OBSERVABILITY_{upper}"]

@@ -43,6 +43,12 @@ class FlextObservabilityConstants:
 
     METRIC_TYPES: Final = ("gauge", "counter", "histogram")
     LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+    TRACE_STATUSES: Final = ("pending", "running", "completed", "failed")
+    ALERT_SEVERITIES: Final = ("info", "warning", "error", "critical")
+    ALERT_STATUSES: Final = (
+        *("active", "acknowledged", "escalated", "suppressed", "resolved"),
+    )
+    HEALTH_STATUSES: Final = ("healthy", "degraded", "unhealthy")
     SIGNALS: Final = tuple(signal.value for signal in Signal)
     EXPORTERS: Final = ("otlp", "console", "prometheus", "memory", "none")
     PROTOCOLS: Final = ("grpc", "http/protobuf")
@@ -53,6 +59,12 @@ class FlextObservabilityConstants:
     PORT_OTLP_GRPC: Final = 4317
     PORT_OTLP_HTTP: Final = 4318
     PORT_PROMETHEUS_EXPORTER: Final = 9464
+    PORT_PROMETHEUS: Final = 9090
+    PORT_PUSH_GATEWAY: Final = 9091
+    PORT_ALERTMANAGER: Final = 9093
+    PORT_GRAFANA: Final = 3000
+    PORT_JAEGER: Final = 16686
+    PORT_SERVER: Final = 9090
 
     DEFAULT_SERVICE_NAME: Final = "flext-service"
     DEFAULT_ENVIRONMENT: Final = "development"
@@ -60,6 +72,17 @@ class FlextObservabilityConstants:
     DEFAULT_TIMEOUT_S: Final = 10.0
     DEFAULT_EXIT_BUDGET_S: Final = 2.0
     DEFAULT_METRICS_EXPORT_INTERVAL_S: Final = 60.0
+    DEFAULT_HEALTH_CHECK_INTERVAL_S: Final = 30.0
+
+    # The bounded stores: entities of a kind, and those that survive a cleanup; series
+    # of totals; reports of one component's health.
+    STORE_LIMIT: Final = 1000
+    STORE_KEPT: Final = 500
+    SERIES_LIMIT: Final = 2000
+    HEALTH_HISTORY_LIMIT: Final = 100
+    # Where the system check turns degraded and unhealthy.
+    SYSTEM_PERCENT_LIMITS: Final = (80.0, 95.0)
+    SYSTEM_THREAD_LIMITS: Final = (50, 100)
 
     # Bounds of histograms by unit. Seconds are the SDK's default ladder, which is
     # made for milliseconds, divided by 1000.
@@ -80,11 +103,29 @@ class FlextObservabilityConstants:
     METRIC_OPERATION_DURATION: Final = "flext.operation.duration"
     EVENT_OPERATION_FAILED: Final = "flext.operation.failed"
     EVENT_OPERATION_COMPLETED: Final = "flext.operation.completed"
+    METRIC_ALERTS: Final = "flext.alerts"
+    METRIC_HEALTH_STATUS: Final = "flext.health.status"
+    EVENT_ALERT: Final = "flext.alert"
+    EVENT_HEALTH_CHANGED: Final = "flext.health.changed"
+    ATTR_SERVICE_NAME: Final = "flext.service.name"
+    ATTR_OPERATION: Final = "flext.operation"
+    ATTR_PARENT_TRACE_ID: Final = "flext.parent_trace_id"
+    ATTR_TRACE_END: Final = "flext.trace.end"
+    ATTR_ALERT_ID: Final = "flext.alert.id"
+    ATTR_ALERT_NAME: Final = "flext.alert.name"
+    ATTR_ALERT_SOURCE: Final = "flext.alert.source"
+    ATTR_ALERT_DETAILS: Final = "flext.alert.details"
+    ATTR_ALERT_TAGS: Final = "flext.alert.tags"
+    ATTR_HEALTH_COMPONENT: Final = "flext.health.component"
+    ATTR_HEALTH_STATUS: Final = "flext.health.status"
+    ATTR_HEALTH_FORMER_STATUS: Final = "flext.health.former_status"
+    ATTR_HEALTH_DETAILS: Final = "flext.health.details"
     ATTR_OPERATION_NAME: Final = "flext.operation.name"
     ATTR_OPERATION_DURATION: Final = "flext.operation.duration_s"
     ATTR_ERROR_CATEGORY: Final = "flext.error.category"
     ATTR_ARGUMENT_PREFIX: Final = "arg."
     ATTR_CORRELATION_ID: Final = "correlation.id"
+    ATTR_MONITOR_SERVICE: Final = "service"
     # Semantic conventions, stable.
     ATTR_CODE_FUNCTION_NAME: Final = "code.function.name"
     ATTR_CODE_FILE_PATH: Final = "code.file.path"

@@ -82,6 +82,11 @@ class SetupFields(TypedDict, total=False):
     max_log_attributes: int
     max_attribute_length: int | None
     exit_budget_s: float
+    metrics_store_limit: int
+    metrics_store_cleanup: int
+    health_check_interval_s: float
+    health_failure_threshold: int
+    health_alert_on_failure: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
-STORE_LIMIT = 1000
-STORE_KEPT = 500
+from .constants import FlextObservabilityConstants as C
 
 
 class HasId(Protocol):
@@ -23,7 +22,7 @@ class Shelf(Generic[E]):
     When one more than ``limit`` arrives, the newest ``kept`` stay and it is added.
     """
 
-    def __init__(self, limit: int = STORE_LIMIT, kept: int = STORE_KEPT) -> None:
+    def __init__(self, limit: int = C.STORE_LIMIT, kept: int = C.STORE_KEPT) -> None:
         """Make an empty shelf.
 
         Args:

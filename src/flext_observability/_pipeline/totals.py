@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
-SERIES_LIMIT = 2000
+from ..constants import FlextObservabilityConstants as C
 
 K = TypeVar("K", bound=Hashable)
 S = TypeVar("S")
@@ -17,7 +17,7 @@ class LatestSeries(Generic[K, S]):
     Not thread-safe: its owner's lock also guards the series themselves.
     """
 
-    def __init__(self, limit: int = SERIES_LIMIT) -> None:
+    def __init__(self, limit: int = C.SERIES_LIMIT) -> None:
         self._limit = limit
         self._by_key: OrderedDict[K, S] = OrderedDict()
         self.dropped = 0

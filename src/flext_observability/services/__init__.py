@@ -1,0 +1,1 @@
+"""The services: thin rooms over entities, stores and OpenTelemetry."""

@@ -1,0 +1,65 @@
+"""What keeps a service from raising."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from pydantic import ValidationError
+
+from .._pipeline.values import clean_text
+from ..entities import FlextEntity
+from ..result import FlextResult
+
+P = ParamSpec("P")
+T = TypeVar("T")
+E = TypeVar("E", bound=FlextEntity)
+
+
+def never_raises(
+    method: Callable[P, FlextResult[T]],
+) -> Callable[P, FlextResult[T]]:
+    """Turn whatever a method raises, wrong arguments included, into its failure."""
+
+    @functools.wraps(method)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> FlextResult[T]:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - the failure is the result
+            return FlextResult[T].fail(
+                f"{method.__name__} failed: {type(error).__name__}: "
+                f"{clean_text(error)}",
+                exception=error,
+            )
+
+    return wrapper
+
+
+def made(
+    kind: type[E], fields: Mapping[str, Any], rules: Mapping[str, str]
+) -> FlextResult[E]:
+    """Make an entity of a caller's values; its rules are not checked yet.
+
+    Args:
+        kind: Of the entity.
+        fields: Its values.
+        rules: Messages for a wrong type, by field.
+    """
+    try:
+        return FlextResult[E].ok(kind(**fields))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else "value"
+        message = rules.get(field) or f"{field}: {first['msg']}"
+        return FlextResult[E].fail(message, exception=error)
+
+
+def newest_limit(limit: object) -> int:
+    """Give how many entities a query wants.
+
+    Raises:
+        ValueError: It is no whole number.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        message = f"limit must be a whole number, got {clean_text(limit)}"
+        raise ValueError(message)  # noqa: TRY004 - told like any wrong value
+    return limit
