@@ -17,8 +17,15 @@ if TYPE_CHECKING:
         ObservabilitySettings,
     )
     from .constants import FlextObservabilityConstants
+    from .container import FlextContainer
     from .correlation import flext_get_correlation_id, flext_set_correlation_id
-    from .entities import FlextEntity, FlextLogEntry, FlextMetric
+    from .entities import (
+        FlextAlert,
+        FlextEntity,
+        FlextHealthCheck,
+        FlextLogEntry,
+        FlextMetric,
+    )
     from .errors import (
         FlextObservabilityConfigurationError,
         FlextObservabilityConnectionError,
@@ -31,7 +38,16 @@ if TYPE_CHECKING:
         FlextObservabilityTracingError,
         FlextObservabilityValidationError,
     )
-    from .factory import flext_create_log_entry, flext_create_metric
+    from .factory import (
+        FlextObservabilityMasterFactory,
+        flext_create_alert,
+        flext_create_health_check,
+        flext_create_log_entry,
+        flext_create_metric,
+        flext_create_trace,
+        get_global_factory,
+        reset_global_factory,
+    )
     from .instruments import flext_counter, flext_gauge, flext_histogram
     from .logs import FlextLogger, FlextStructuredLogger, get_logger
     from .monitoring import flext_add_attributes, flext_monitor_function, flext_span
@@ -49,6 +65,7 @@ if TYPE_CHECKING:
         shutdown,
         status,
     )
+    from .traces import FlextTrace
 
     __version__: str
 
@@ -60,8 +77,15 @@ _MODULES = {
         "ObservabilitySettings",
     ),
     "constants": ("FlextObservabilityConstants",),
+    "container": ("FlextContainer",),
     "correlation": ("flext_get_correlation_id", "flext_set_correlation_id"),
-    "entities": ("FlextEntity", "FlextLogEntry", "FlextMetric"),
+    "entities": (
+        "FlextAlert",
+        "FlextEntity",
+        "FlextHealthCheck",
+        "FlextLogEntry",
+        "FlextMetric",
+    ),
     "errors": (
         "FlextObservabilityConfigurationError",
         "FlextObservabilityConnectionError",
@@ -74,7 +98,16 @@ _MODULES = {
         "FlextObservabilityTracingError",
         "FlextObservabilityValidationError",
     ),
-    "factory": ("flext_create_log_entry", "flext_create_metric"),
+    "factory": (
+        "FlextObservabilityMasterFactory",
+        "flext_create_alert",
+        "flext_create_health_check",
+        "flext_create_log_entry",
+        "flext_create_metric",
+        "flext_create_trace",
+        "get_global_factory",
+        "reset_global_factory",
+    ),
     "instruments": ("flext_counter", "flext_gauge", "flext_histogram"),
     "logs": ("FlextLogger", "FlextStructuredLogger", "get_logger"),
     "monitoring": (
@@ -96,12 +129,16 @@ _MODULES = {
         "shutdown",
         "status",
     ),
+    "traces": ("FlextTrace",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "FlextAlert",
     "FlextBaseSettings",
+    "FlextContainer",
     "FlextEntity",
+    "FlextHealthCheck",
     "FlextLogEntry",
     "FlextLogger",
     "FlextMetric",
@@ -113,6 +150,7 @@ __all__ = [
     "FlextObservabilityError",
     "FlextObservabilityHealthError",
     "FlextObservabilityLoggingError",
+    "FlextObservabilityMasterFactory",
     "FlextObservabilityMetricsError",
     "FlextObservabilityProcessingError",
     "FlextObservabilityStatus",
@@ -121,13 +159,17 @@ __all__ = [
     "FlextObservabilityValidationError",
     "FlextResult",
     "FlextStructuredLogger",
+    "FlextTrace",
     "ObservabilitySettings",
     "__version__",
     "flext_add_attributes",
     "flext_correlation_scope",
     "flext_counter",
+    "flext_create_alert",
+    "flext_create_health_check",
     "flext_create_log_entry",
     "flext_create_metric",
+    "flext_create_trace",
     "flext_extract_headers",
     "flext_gauge",
     "flext_get_correlation_id",
@@ -137,7 +179,9 @@ __all__ = [
     "flext_set_correlation_id",
     "flext_span",
     "flush",
+    "get_global_factory",
     "get_logger",
+    "reset_global_factory",
     "setup",
     "shutdown",
     "status",

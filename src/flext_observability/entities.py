@@ -1,6 +1,8 @@
 """The entities: values with rules. Making one emits nothing."""
 
 import math
+import os
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,13 +23,50 @@ from .correlation import flext_get_correlation_id
 from .result import FlextResult
 
 
+class _Lock:
+    """One lock for all marks, which stay small: it is held for an instant only."""
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            # Another thread may have held it at the fork.
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self.taking = threading.Lock()
+
+
+_lock = _Lock()
+
+
 class Emission:
     """The mark that an entity was emitted; it is shared by all its copies."""
 
-    __slots__ = ("done",)
+    __slots__ = ("_taken", "_unclaimed")
 
     def __init__(self) -> None:
-        self.done = False
+        self._unclaimed = [True]
+        self._taken: tuple[object, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether somebody emitted it, or is about to."""
+        return not self._unclaimed
+
+    def claim(self) -> bool:
+        """Take the right to emit; of all threads that ask, one gets it."""
+        try:
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
+
+    def take(self, mark: object) -> bool:
+        """Whether a store, known by its mark, takes the entity for the first time."""
+        with _lock.taking:
+            if any(known is mark for known in self._taken):
+                return False
+            self._taken = (*self._taken, mark)
+        return True
 
     def __eq__(self, other: object) -> bool:
         # Pydantic compares private attributes; the mark makes no difference of value.
@@ -41,8 +80,13 @@ class Emission:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In another process it is another object, and counts as new.
+        return type(self), ()
 
-def _now() -> datetime:
+
+def utc_now() -> datetime:
+    """Give the time that entities are stamped with."""
     return datetime.now(UTC)
 
 
@@ -74,12 +118,14 @@ def _text_pairs(tags: object) -> object:
     return {str(key): str(value) for key, value in pairs.items()}
 
 
-def _is_blank(text: str) -> bool:
+def is_blank(text: str) -> bool:
+    """Whether a text says nothing."""
     return not text.strip()
 
 
 Moment = Annotated[datetime, BeforeValidator(_aware)]
 Word = Annotated[str, BeforeValidator(_lower)]
+Tags = Annotated[dict[str, str], BeforeValidator(_text_pairs)]
 
 
 class FlextEntity(BaseModel):
@@ -109,15 +155,13 @@ class FlextMetric(FlextEntity):
     name: str
     value: Annotated[float | Decimal, BeforeValidator(_number)]
     unit: str = ""
-    timestamp: Moment = Field(default_factory=_now)
-    tags: Annotated[dict[str, str], BeforeValidator(_text_pairs)] = Field(
-        default_factory=dict[str, str]
-    )
+    timestamp: Moment = Field(default_factory=utc_now)
+    tags: Tags = Field(default_factory=dict[str, str])
     metric_type: Word = "gauge"
 
     def validate_business_rules(self) -> FlextResult[None]:
         """Check name, value and type, in this order."""
-        if _is_blank(self.name) or len(self.name) > C.METRIC_NAME_LENGTH_LIMIT:
+        if is_blank(self.name) or len(self.name) > C.METRIC_NAME_LENGTH_LIMIT:
             return FlextResult[None].fail("Invalid metric name")
         if not self._has_legal_value():
             return FlextResult[None].fail("Invalid metric value")
@@ -158,7 +202,7 @@ class FlextLogEntry(FlextEntity):
     level: Word
     message: str
     context: dict[str, object] = Field(default_factory=dict[str, object])
-    timestamp: Moment = Field(default_factory=_now)
+    timestamp: Moment = Field(default_factory=utc_now)
     correlation_id: str = Field(default_factory=flext_get_correlation_id)
     trace_id: str | None = Field(default_factory=_current_trace_id)
     span_id: str | None = Field(default_factory=_current_span_id)
@@ -167,6 +211,71 @@ class FlextLogEntry(FlextEntity):
         """Check level and message, in this order."""
         if self.level not in C.LOG_LEVELS:
             return FlextResult[None].fail("Invalid log level")
-        if _is_blank(self.message):
+        if is_blank(self.message):
             return FlextResult[None].fail("Invalid log message")
+        return FlextResult[None].ok(None)
+
+
+class FlextAlert(FlextEntity):
+    """Something that a person should know of."""
+
+    name: str
+    severity: Word
+    message: str
+    details: dict[str, object] = Field(default_factory=dict[str, object])
+    source: str = ""
+    tags: Tags = Field(default_factory=dict[str, str])
+    status: Word = "active"
+    created_at: Moment = Field(default_factory=utc_now)
+    correlation_id: str = Field(default_factory=flext_get_correlation_id)
+
+    @property
+    def alert_id(self) -> str:
+        """The same as ``id``."""
+        return self.id
+
+    @property
+    def title(self) -> str:
+        """The same as ``name``."""
+        return self.name
+
+    @property
+    def timestamp(self) -> datetime:
+        """The same as ``created_at``."""
+        return self.created_at
+
+    def validate_business_rules(self) -> FlextResult[None]:
+        """Check name, severity, message and status, in this order."""
+        if is_blank(self.name):
+            return FlextResult[None].fail("Invalid alert name")
+        if self.severity not in C.ALERT_SEVERITIES:
+            return FlextResult[None].fail("Invalid severity level")
+        if is_blank(self.message):
+            return FlextResult[None].fail("Invalid alert message")
+        if self.status not in C.ALERT_STATUSES:
+            return FlextResult[None].fail("Invalid alert status")
+        return FlextResult[None].ok(None)
+
+
+class FlextHealthCheck(FlextEntity):
+    """How one component is, as it was reported."""
+
+    name: str
+    status: Word
+    message: str = ""
+    details: dict[str, object] = Field(default_factory=dict[str, object])
+    timestamp: Moment = Field(default_factory=utc_now)
+    dependencies: list[str] = Field(default_factory=list[str])
+
+    @property
+    def component(self) -> str:
+        """The same as ``name``."""
+        return self.name
+
+    def validate_business_rules(self) -> FlextResult[None]:
+        """Check name and status, in this order."""
+        if is_blank(self.name):
+            return FlextResult[None].fail("Invalid health check name")
+        if self.status not in C.HEALTH_STATUSES:
+            return FlextResult[None].fail("Invalid health status")
         return FlextResult[None].ok(None)

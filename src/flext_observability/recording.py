@@ -1,5 +1,6 @@
 """From entities to OpenTelemetry: the one translation, at most once per entity."""
 
+from datetime import datetime
 from decimal import Decimal
 from logging import getLevelNamesMapping
 from typing import Any
@@ -12,8 +13,15 @@ from ._pipeline.log_bridge import severity_of
 from ._pipeline.values import clean_attributes, clean_labels, clean_text
 from .constants import FlextObservabilityConstants as C
 from .constants import buckets_for
-from .entities import FlextLogEntry, FlextMetric
+from .container import FlextContainer
+from .entities import FlextAlert, FlextHealthCheck, FlextLogEntry, FlextMetric
 from .monitoring import legal_metric_name
+from .store import Shelf
+from .traces import FlextTrace, created_traces
+
+_SEVERITIES = {"info": 20, "warning": 30, "error": 40, "critical": 50}
+_HEALTH_LEVELS = {"healthy": 20, "degraded": 30, "unhealthy": 40}
+_HEALTH_FIGURES = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
 
 
 def emit_metric(metric: FlextMetric) -> None:
@@ -22,11 +30,7 @@ def emit_metric(metric: FlextMetric) -> None:
     Args:
         metric: A valid one. Gauge sets, counter adds, histogram records.
     """
-    mark = metric.emission()
-    if mark.done:
-        return
-    mark.done = True
-    if not runtime.is_running():
+    if not metric.emission().claim() or not runtime.is_running():
         return
     instrument = _instrument(metric)
     value = float(metric.value) if isinstance(metric.value, Decimal) else metric.value
@@ -55,13 +59,9 @@ def emit_log_entry(entry: FlextLogEntry) -> None:
     Args:
         entry: A valid one.
     """
-    mark = entry.emission()
-    if mark.done:
+    if not entry.emission().claim() or not runtime.is_running():
         return
-    mark.done = True
     config = runtime.current_config()
-    if not runtime.is_running():
-        return
     level = getLevelNamesMapping()[entry.level.upper()]
     lowest = config.log_level if config is not None else "INFO"
     if level < getLevelNamesMapping()[lowest]:
@@ -94,3 +94,106 @@ def _context_of(entry: FlextLogEntry) -> Any:
     if not span_context.is_valid:
         return None
     return trace.set_span_in_context(NonRecordingSpan(span_context))
+
+
+def emit_trace(trace: FlextTrace) -> None:
+    """Start the span of a trace unless that was done already.
+
+    Args:
+        trace: A valid one. From here on its id is known to every service.
+    """
+    if trace.begin():
+        created_traces[trace.id] = trace
+
+
+def emit_alert(alert: FlextAlert) -> None:
+    """Emit an alert, as event and as count, unless that was done already.
+
+    Args:
+        alert: A valid one.
+    """
+    if not alert.emission().claim() or not runtime.is_running():
+        return
+    told: dict[str, object] = {
+        C.ATTR_ALERT_ID: alert.id,
+        C.ATTR_ALERT_NAME: alert.name,
+        C.ATTR_ALERT_SOURCE: alert.source,
+        C.ATTR_ALERT_DETAILS: alert.details,
+        C.ATTR_ALERT_TAGS: alert.tags,
+        C.ATTR_CORRELATION_ID: alert.correlation_id,
+    }
+    _emit_event(
+        C.EVENT_ALERT,
+        _SEVERITIES[alert.severity],
+        alert.created_at,
+        alert.message,
+        {name: value for name, value in told.items() if value},
+    )
+    meter = runtime.meter_provider().get_meter(C.SCOPE_NAME)
+    meter.create_counter(
+        C.METRIC_ALERTS, unit="{alert}", description="Alerts by severity and name."
+    ).add(1, {"severity": alert.severity, "name": clean_text(alert.name)})
+
+
+class _LastStatus:
+    """The status of a component as a container saw it last."""
+
+    def __init__(self, component: str, status: str) -> None:
+        self.id = component
+        self.status = status
+
+
+def emit_health_check(check: FlextHealthCheck, container: FlextContainer) -> None:
+    """Emit a health check, unless that was done already.
+
+    The gauge always; the event only when the status changed, or at first is not
+    healthy.
+
+    Args:
+        check: A valid one.
+        container: Whose view of the component counts.
+    """
+    seen: Shelf[_LastStatus] = container.store().part(
+        "health last emitted", Shelf[_LastStatus]
+    )
+    last = seen.get(check.component)
+    seen.add(_LastStatus(check.component, check.status))
+    if not check.emission().claim() or not runtime.is_running():
+        return
+    component = clean_text(check.component)
+    meter = runtime.meter_provider().get_meter(C.SCOPE_NAME)
+    meter.create_gauge(
+        C.METRIC_HEALTH_STATUS,
+        unit="1",
+        description="1 healthy, 0.5 degraded, 0 unhealthy.",
+    ).set(_HEALTH_FIGURES[check.status], {"component": component})
+    former = "healthy" if last is None else last.status
+    if check.status == former:
+        return
+    told: dict[str, object] = {
+        C.ATTR_HEALTH_COMPONENT: component,
+        C.ATTR_HEALTH_STATUS: check.status,
+        C.ATTR_HEALTH_FORMER_STATUS: None if last is None else last.status,
+        C.ATTR_HEALTH_DETAILS: check.details,
+    }
+    _emit_event(
+        C.EVENT_HEALTH_CHANGED,
+        _HEALTH_LEVELS[check.status],
+        check.timestamp,
+        check.message or f"{component} is {check.status}",
+        {name: value for name, value in told.items() if value},
+    )
+
+
+def _emit_event(
+    name: str, level: int, moment: datetime, body: str, attributes: dict[str, object]
+) -> None:
+    number, text = severity_of(level)
+    runtime.otel_logger().emit(
+        timestamp=int(moment.timestamp() * 1e9),
+        severity_number=number,
+        severity_text=text,
+        body=clean_text(body),
+        attributes=clean_attributes(attributes),
+        event_name=name,
+    )

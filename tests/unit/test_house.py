@@ -31,6 +31,7 @@ FLOORS = {
     "config": 1,
     "entities": 2,  # their defaults ask for the current ids
     "correlation": 2,
+    "traceparent": 2,
     "_pipeline": 3,
     "runtime": 4,
     "recording": 5,
@@ -39,6 +40,8 @@ FLOORS = {
     "instruments": 5,
     "logs": 5,
     "factory": 5,
+    "trace_life": 5,
+    "traces": 5,
     "services": 5,
     "system": 5,
     "repository": 5,

@@ -34,6 +34,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from ..constants import FlextObservabilityConstants as C
 from ..correlation import explicit_correlation_id
+from ..traceparent import known_traces
 
 Flush = Callable[[float], bool]
 """Sends what is queued until a deadline on the monotonic clock."""
@@ -42,13 +43,20 @@ Report = Callable[[object, Exception], None]
 
 
 class CorrelationSpanProcessor(SpanProcessor):
-    """Puts the correlation id that was set on every span, whoever starts it."""
+    """Puts the correlation id that was set on every span, whoever starts it.
+
+    It also remembers the first local span of a trace, which children that know no more
+    than the trace id hang under.
+    """
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - signature of the base
-        """Stamp the span."""
+        """Stamp the span, remember a local root."""
         correlation_id = explicit_correlation_id()
         if correlation_id:
             span.set_attribute(C.ATTR_CORRELATION_ID, correlation_id)
+        parent = span.parent
+        if parent is None or parent.is_remote:
+            known_traces.add_local_root(span.get_span_context())
 
 
 class SpanQueue(SpanProcessor):

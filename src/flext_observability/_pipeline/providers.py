@@ -39,6 +39,7 @@ from .exporters import (
     OtlpDestination,
     SdkDestination,
 )
+from .ids import OfferedIds
 from .ledger import Ledger, Notices, SignalLedger
 from .processors import (
     CorrelationLogProcessor,
@@ -340,7 +341,7 @@ def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider
         sampler=_sampler(config, extras.sampler),
         resource=pipeline.resource,
         shutdown_on_exit=False,
-        id_generator=_id_generator(),
+        id_generator=OfferedIds(_id_generator()),
         span_limits=SpanLimits(
             max_span_attributes=_limit(config, "max_span_attributes"),
             max_events=_limit(config, "max_span_events"),
