@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from logging import getLevelNamesMapping, getLogger
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
+from weakref import finalize
 
 from ._pipeline.operations import OperationTotals
 from .constants import FlextObservabilityConstants as C
@@ -321,6 +322,9 @@ class _State:
         if self._hooked:
             return
         self._hooked = True
+        # Exit handlers run backwards. This makes weakref register its own now, so that
+        # it runs after ours: the HTTP client closes its sockets by weak references.
+        finalize(self, id, None).detach()
         atexit.register(_at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.after_fork)

@@ -179,7 +179,7 @@ class HttpTransport:
     def send(self, body: bytes, timeout_s: float) -> Verdict:
         """Send one serialized export request within a time."""
         try:
-            with self._session.post(
+            response = self._session.post(
                 self._endpoint.url,
                 data=self._compressed(body),
                 timeout=timeout_s,
@@ -188,11 +188,24 @@ class HttpTransport:
                 # Per request: on the session, REQUESTS_CA_BUNDLE would win over it.
                 verify=self._endpoint.certificate or True,
                 cert=self._client,
-            ) as response:
-                reply = response.raw.read(_REPLY_LIMIT, decode_content=True)
-                return self._judge(response.status_code, response.headers, reply)
-        except Exception as error:  # noqa: BLE001 - urllib3 errors of the reply
+            )
+            reply = self._read(response)
+            return self._judge(response.status_code, response.headers, reply)
+        except Exception as error:  # noqa: BLE001 - of requests, urllib3 and sockets
             return self._unreachable(error)
+
+    def _read(self, response: Any) -> bytes:
+        """Read a bounded reply; a whole one leaves the connection fit for the next."""
+        try:
+            reply: bytes = response.raw.read(_REPLY_LIMIT + 1, decode_content=True)
+        except BaseException:
+            response.raw.close()
+            raise
+        if len(reply) > _REPLY_LIMIT:
+            response.raw.close()
+        else:
+            response.raw.release_conn()
+        return reply
 
     def _compressed(self, body: bytes) -> bytes:
         match self._endpoint.compression:
