@@ -65,6 +65,9 @@ if TYPE_CHECKING:
         shutdown,
         status,
     )
+    from .services.alerts import FlextAlertService
+    from .services.domain import FlextDomainService
+    from .services.tracing import FlextTracingService
     from .traces import FlextTrace
 
     __version__: str
@@ -129,14 +132,19 @@ _MODULES = {
         "shutdown",
         "status",
     ),
+    "services.alerts": ("FlextAlertService",),
+    "services.domain": ("FlextDomainService",),
+    "services.tracing": ("FlextTracingService",),
     "traces": ("FlextTrace",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "FlextAlert",
+    "FlextAlertService",
     "FlextBaseSettings",
     "FlextContainer",
+    "FlextDomainService",
     "FlextEntity",
     "FlextHealthCheck",
     "FlextLogEntry",
@@ -160,6 +168,7 @@ __all__ = [
     "FlextResult",
     "FlextStructuredLogger",
     "FlextTrace",
+    "FlextTracingService",
     "ObservabilitySettings",
     "__version__",
     "flext_add_attributes",

@@ -6,7 +6,9 @@ semantic convention it follows where there is one
 """
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, final
 
 
@@ -83,6 +85,13 @@ class FlextObservabilityConstants:
     # Where the system check turns degraded and unhealthy.
     SYSTEM_PERCENT_LIMITS: Final = (80.0, 95.0)
     SYSTEM_THREAD_LIMITS: Final = (50, 100)
+
+    # How far above its threshold a value is (ratio), and the severity of that.
+    BREACH_RATIOS: Final = ((2.0, "critical"), (1.5, "error"))
+    # How many minutes an alert lasts before it may be escalated.
+    ESCALATION_MINUTES: Final[Mapping[str, float]] = MappingProxyType(
+        {"critical": 15, "error": 30, "warning": 60, "info": 60}
+    )
 
     # Bounds of histograms by unit. Seconds are the SDK's default ladder, which is
     # made for milliseconds, divided by 1000.

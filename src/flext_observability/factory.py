@@ -24,6 +24,7 @@ from .recording import (
     emit_trace,
 )
 from .result import FlextResult
+from .services.tracing import trace_totals
 from .traces import CREATING, FlextTrace
 
 E = TypeVar("E", bound=FlextEntity)
@@ -129,7 +130,11 @@ class FlextObservabilityMasterFactory:
             operation=operation,
         )
         fields = {"operation_name": named, **optional}
-        return _create("Trace", FlextTrace, emit_trace, fields)
+        return _create("Trace", FlextTrace, self._emit_trace, fields)
+
+    def _emit_trace(self, trace: FlextTrace) -> None:
+        emit_trace(trace)
+        trace.life().join(trace_totals(self.container), trace.id)
 
     def create_alert(
         self,

@@ -90,11 +90,11 @@ class TraceLife(Emission):
         "_finalizer",
         "_lock",
         "_span",
-        "_started_ns",
         "_tallies",
         "_tokens",
         "context",
         "parent",
+        "started_ns",
     )
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class TraceLife(Emission):
         self._lock = threading.RLock()  # a finalizer may run while we hold it
         self._span: Span = trace.INVALID_SPAN
         self._finalizer: Any = None
-        self._started_ns = 0
+        self.started_ns = 0
         self._tallies: list[tuple[Tally, str]] = []
         self._tokens: list[object] = []
         self.parent: SpanContext | None = None
@@ -141,14 +141,14 @@ class TraceLife(Emission):
             self.parent = parent
             self._span = _start(name, ids, parent, attributes)
             self.context = self._span.get_span_context()
-            self._started_ns = time.perf_counter_ns()
+            self.started_ns = time.perf_counter_ns()
             # What is handed over must not hold the life; the tallies may still grow.
             self._finalizer = finalize(
                 self,
                 _end_dropped,
                 os.getpid(),
                 self._span,
-                self._started_ns,
+                self.started_ns,
                 self._tallies,
             )
         known_traces.add(self.context, self)
@@ -190,7 +190,7 @@ class TraceLife(Emission):
             if self._finalizer is None or self._finalizer.detach() is None:
                 return None
             span, self._span = self._span, NonRecordingSpan(self.context)
-        return _end(span, self._started_ns, self._tallies, status, text, error)
+        return _end(span, self.started_ns, self._tallies, status, text, error)
 
     # -- the span while it runs
 
