@@ -50,12 +50,16 @@ if TYPE_CHECKING:
     )
     from .instruments import flext_counter, flext_gauge, flext_histogram
     from .logs import FlextLogger, FlextStructuredLogger, get_logger
+    from .monitor import FlextObservabilityMonitor
     from .monitoring import flext_add_attributes, flext_monitor_function, flext_span
+    from .platform import FlextObservabilityPlatformV2
     from .propagation import (
         flext_correlation_scope,
         flext_extract_headers,
         flext_inject_headers,
     )
+    from .protocols import FlextObservabilityProtocols
+    from .repository import FlextObservabilityRepository
     from .result import FlextResult
     from .runtime import (
         FlextObservability,
@@ -67,8 +71,18 @@ if TYPE_CHECKING:
     )
     from .services.alerts import FlextAlertService
     from .services.domain import FlextDomainService
+    from .services.facade import (
+        FlextObservabilityService,
+        FlextObservabilityServices,
+        get_global_observability_service,
+    )
+    from .services.health import FlextHealthService
+    from .services.logging import FlextLoggingService
+    from .services.metrics import FlextMetricsService
     from .services.tracing import FlextTracingService
+    from .system import FlextMetricsCollector
     from .traces import FlextTrace
+    from .typings import FlextObservabilityTypes
 
     __version__: str
 
@@ -113,16 +127,16 @@ _MODULES = {
     ),
     "instruments": ("flext_counter", "flext_gauge", "flext_histogram"),
     "logs": ("FlextLogger", "FlextStructuredLogger", "get_logger"),
-    "monitoring": (
-        "flext_add_attributes",
-        "flext_monitor_function",
-        "flext_span",
-    ),
+    "monitor": ("FlextObservabilityMonitor",),
+    "monitoring": ("flext_add_attributes", "flext_monitor_function", "flext_span"),
+    "platform": ("FlextObservabilityPlatformV2",),
     "propagation": (
         "flext_correlation_scope",
         "flext_extract_headers",
         "flext_inject_headers",
     ),
+    "protocols": ("FlextObservabilityProtocols",),
+    "repository": ("FlextObservabilityRepository",),
     "result": ("FlextResult",),
     "runtime": (
         "FlextObservability",
@@ -134,8 +148,18 @@ _MODULES = {
     ),
     "services.alerts": ("FlextAlertService",),
     "services.domain": ("FlextDomainService",),
+    "services.facade": (
+        "FlextObservabilityService",
+        "FlextObservabilityServices",
+        "get_global_observability_service",
+    ),
+    "services.health": ("FlextHealthService",),
+    "services.logging": ("FlextLoggingService",),
+    "services.metrics": ("FlextMetricsService",),
     "services.tracing": ("FlextTracingService",),
+    "system": ("FlextMetricsCollector",),
     "traces": ("FlextTrace",),
+    "typings": ("FlextObservabilityTypes",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -147,9 +171,13 @@ __all__ = [
     "FlextDomainService",
     "FlextEntity",
     "FlextHealthCheck",
+    "FlextHealthService",
     "FlextLogEntry",
     "FlextLogger",
+    "FlextLoggingService",
     "FlextMetric",
+    "FlextMetricsCollector",
+    "FlextMetricsService",
     "FlextObservability",
     "FlextObservabilityConfig",
     "FlextObservabilityConfigurationError",
@@ -160,10 +188,17 @@ __all__ = [
     "FlextObservabilityLoggingError",
     "FlextObservabilityMasterFactory",
     "FlextObservabilityMetricsError",
+    "FlextObservabilityMonitor",
+    "FlextObservabilityPlatformV2",
     "FlextObservabilityProcessingError",
+    "FlextObservabilityProtocols",
+    "FlextObservabilityRepository",
+    "FlextObservabilityService",
+    "FlextObservabilityServices",
     "FlextObservabilityStatus",
     "FlextObservabilityTimeoutError",
     "FlextObservabilityTracingError",
+    "FlextObservabilityTypes",
     "FlextObservabilityValidationError",
     "FlextResult",
     "FlextStructuredLogger",
@@ -189,6 +224,7 @@ __all__ = [
     "flext_span",
     "flush",
     "get_global_factory",
+    "get_global_observability_service",
     "get_logger",
     "reset_global_factory",
     "setup",

@@ -6,17 +6,24 @@ running pipeline: header name and propagator are arguments.
 
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextvars import ContextVar, Token
+from types import MappingProxyType
 from typing import cast
 from uuid import uuid4
 
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.propagators.textmap import TextMapPropagator, default_setter
+from opentelemetry.util.types import AnyValue
 
 from .constants import FlextObservabilityConstants
 
 # "" means unset. A default keeps `get` free of exceptions on the hot path.
 _correlation_id: ContextVar[str] = ContextVar("flext_correlation_id", default="")
+
+# What a monitor's context says about everything begun inside; never changed in place.
+_attributes: ContextVar[Mapping[str, AnyValue]] = ContextVar(
+    "flext_context_attributes", default=MappingProxyType({})
+)
 
 # What a peer may send at most; longer headers are not looked at.
 _HEADER_LENGTH_LIMIT = 16 * 1024
@@ -43,6 +50,16 @@ def valid_correlation_id(candidate: object) -> str:
 def explicit_correlation_id() -> str:
     """Give the id that somebody set in this context, ``""`` when nobody did."""
     return _correlation_id.get()
+
+
+def context_attributes() -> Mapping[str, AnyValue]:
+    """Give the attributes of everything that begins in this context."""
+    return _attributes.get()
+
+
+def enter_attributes(attributes: Mapping[str, AnyValue]) -> object:
+    """Add to the attributes of this context; give the token for :func:`restore`."""
+    return _attributes.set({**_attributes.get(), **attributes})
 
 
 def flext_get_correlation_id() -> str:

@@ -35,6 +35,7 @@ FLOORS = {
     "_pipeline": 3,
     "runtime": 4,
     "recording": 5,
+    "monitor": 5,
     "monitoring": 5,
     "propagation": 5,
     "instruments": 5,

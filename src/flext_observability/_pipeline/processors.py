@@ -33,7 +33,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from ..constants import FlextObservabilityConstants as C
-from ..correlation import explicit_correlation_id
+from ..correlation import context_attributes, explicit_correlation_id
 from ..traceparent import known_traces
 
 Flush = Callable[[float], bool]
@@ -42,11 +42,12 @@ Report = Callable[[object, Exception], None]
 """Says that a processor of the caller raised."""
 
 
-class CorrelationSpanProcessor(SpanProcessor):
-    """Puts the correlation id that was set on every span, whoever starts it.
+class ContextSpanProcessor(SpanProcessor):
+    """Puts what the context says on every span, whoever starts it.
 
-    It also remembers the first local span of a trace, which children that know no more
-    than the trace id hang under.
+    That is the correlation id that was set, and the attributes of the context. It also
+    remembers the first local span of a trace, which children that know no more than the
+    trace id hang under.
     """
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - signature of the base
@@ -54,6 +55,12 @@ class CorrelationSpanProcessor(SpanProcessor):
         correlation_id = explicit_correlation_id()
         if correlation_id:
             span.set_attribute(C.ATTR_CORRELATION_ID, correlation_id)
+        stated = context_attributes()
+        if stated:
+            own = span.attributes or {}
+            for name, value in stated.items():
+                if name not in own:
+                    span.set_attribute(name, value)
         parent = span.parent
         if parent is None or parent.is_remote:
             known_traces.add_local_root(span.get_span_context())
@@ -140,16 +147,18 @@ class GuardedLogProcessor(LogRecordProcessor):
         return self._inner.force_flush(timeout_millis)
 
 
-class CorrelationLogProcessor(LogRecordProcessor):
-    """Puts the correlation id that was set on every log record, whoever emits it."""
+class ContextLogProcessor(LogRecordProcessor):
+    """Puts what the context says on every log record, whoever emits it."""
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
-        """Stamp the record."""
+        """Stamp the record; its own attributes win."""
         correlation_id = explicit_correlation_id()
-        attributes = log_record.log_record.attributes
-        if correlation_id and C.ATTR_CORRELATION_ID not in (attributes or {}):
-            stamped = {**(attributes or {}), C.ATTR_CORRELATION_ID: correlation_id}
-            log_record.log_record.attributes = stamped
+        stated = context_attributes()
+        if not correlation_id and not stated:
+            return
+        own = log_record.log_record.attributes or {}
+        stamp = {C.ATTR_CORRELATION_ID: correlation_id} if correlation_id else {}
+        log_record.log_record.attributes = {**stated, **stamp, **own}
 
     def shutdown(self) -> None:
         """Nothing to shut down."""

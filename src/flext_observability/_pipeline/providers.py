@@ -42,8 +42,8 @@ from .exporters import (
 from .ids import OfferedIds
 from .ledger import Ledger, Notices, SignalLedger
 from .processors import (
-    CorrelationLogProcessor,
-    CorrelationSpanProcessor,
+    ContextLogProcessor,
+    ContextSpanProcessor,
     GuardedLogProcessor,
     GuardedSpanProcessor,
     LogQueue,
@@ -352,7 +352,7 @@ def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider
             max_span_attribute_length=_limit(config, "max_attribute_length"),
         ),
     )
-    provider.add_span_processor(CorrelationSpanProcessor())
+    provider.add_span_processor(ContextSpanProcessor())
     for processor in extras.span_processors:
         guarded = GuardedSpanProcessor(processor, pipeline.report)
         provider.add_span_processor(guarded)
@@ -423,7 +423,7 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
             max_attribute_length=_limit(pipeline.config, "max_attribute_length"),
         ),
     )
-    provider.add_log_record_processor(CorrelationLogProcessor())
+    provider.add_log_record_processor(ContextLogProcessor())
     for processor in pipeline.extras.log_record_processors:
         guarded = GuardedLogProcessor(processor, pipeline.report)
         provider.add_log_record_processor(guarded)

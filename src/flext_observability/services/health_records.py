@@ -1,0 +1,140 @@
+"""What the health services on one container know of its components."""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ..constants import FlextObservabilityConstants as C
+from ..entities import FlextHealthCheck
+
+
+@dataclass(slots=True)
+class Component:
+    """One component: its reports and its streak of bad ones."""
+
+    history: deque[FlextHealthCheck] = field(
+        default_factory=lambda: deque[FlextHealthCheck](maxlen=C.HEALTH_HISTORY_LIMIT)
+    )
+    streak: int = 0
+    """Not-healthy reports in a row, up to now."""
+
+    @property
+    def latest(self) -> FlextHealthCheck:
+        """The last report."""
+        return self.history[-1]
+
+
+class HealthRecords:
+    """Components by name, the one reported last at the end; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._components: dict[str, Component] = {}
+        self._mark = object()
+        self._performed = 0
+        self._started = time.monotonic()
+
+    def add(
+        self, check: FlextHealthCheck, bounds: tuple[int, int], threshold: int
+    ) -> bool:
+        """Take a valid report, unless it or a copy was taken before.
+
+        Args:
+            check: The report.
+            bounds: Components held at most, and kept at a cleanup.
+            threshold: Not-healthy reports in a row that make a streak.
+
+        Returns:
+            Whether the streak reached the threshold with this report.
+        """
+        with self._lock:
+            if not check.emission().take(self._mark):
+                return False
+            self._performed += 1
+            component = self._components.pop(check.name, None)
+            if component is None:
+                component = Component()
+                self._make_room(*bounds)
+            self._components[check.name] = component
+            component.history.append(check)
+            is_healthy = check.status == "healthy"
+            component.streak = 0 if is_healthy else component.streak + 1
+            return component.streak == threshold
+
+    def _make_room(self, limit: int, kept: int) -> None:
+        if len(self._components) >= limit:
+            names = list(self._components)
+            for name in names[: len(names) - kept]:
+                del self._components[name]
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """Give the records of a component, the oldest first."""
+        with self._lock:
+            component = self._components.get(name)
+            reports = [] if component is None else list(component.history)
+        return [record_of(report) for report in reports]
+
+    def overall(self) -> dict[str, Any]:
+        """Aggregate the latest reports of all components."""
+        with self._lock:
+            latest = {n: each.latest for n, each in self._components.items()}
+            performed = self._performed
+        statuses = effective_statuses(latest)
+        counts = Counter(statuses.values())
+        total = len(statuses)
+        return {
+            "overall_status": overall_status(counts, total),
+            "health_score": counts["healthy"] / total if total else 1.0,
+            "summary": {
+                "total_components": total,
+                "healthy_components": counts["healthy"],
+                "degraded_components": counts["degraded"],
+                "unhealthy_components": counts["unhealthy"],
+                "health_checks_performed": performed,
+            },
+            "components": {
+                name: record_of(check) | {"effective_status": statuses[name]}
+                for name, check in latest.items()
+            },
+            "uptime_seconds": time.monotonic() - self._started,
+            "timestamp": datetime.now(UTC).isoformat(),
+        }
+
+
+def record_of(check: FlextHealthCheck) -> dict[str, Any]:
+    """Give a report as plain data, its time as ISO 8601 text."""
+    fields = check.model_dump()
+    return fields | {"timestamp": check.timestamp.isoformat()}
+
+
+def effective_statuses(latest: Mapping[str, FlextHealthCheck]) -> dict[str, str]:
+    """Give the status of each component, with what it depends on in mind.
+
+    A healthy component that needs one that is not healthy counts as degraded, and so
+    on along the chain. Dependencies that nobody reported say nothing.
+    """
+    statuses = {name: check.status for name, check in latest.items()}
+    ill = [name for name, status in statuses.items() if status != "healthy"]
+    dependents: dict[str, list[str]] = {}
+    for name, check in latest.items():
+        for needed in check.dependencies:
+            dependents.setdefault(needed, []).append(name)
+    while ill:
+        for name in dependents.get(ill.pop(), []):
+            if statuses[name] == "healthy":
+                statuses[name] = "degraded"
+                ill.append(name)
+    return statuses
+
+
+def overall_status(counts: Mapping[str, int], total: int) -> str:
+    """Give the status of a whole, by how many components have which."""
+    if not total:
+        return "unknown"
+    if counts["healthy"] == total:
+        return "healthy"
+    return "unhealthy" if 2 * counts["unhealthy"] >= total else "degraded"
