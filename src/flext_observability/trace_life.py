@@ -93,6 +93,8 @@ class TraceLife(Emission):
         "_tallies",
         "_tokens",
         "context",
+        "has_final_id",
+        "is_stamped",
         "parent",
         "started_ns",
     )
@@ -105,6 +107,8 @@ class TraceLife(Emission):
         self.started_ns = 0
         self._tallies: list[tuple[Tally, str]] = []
         self._tokens: list[object] = []
+        self.has_final_id = True  # else its flags become those of the span
+        self.is_stamped = False  # whether the entity's start is that of the span
         self.parent: SpanContext | None = None
         self.context: SpanContext = trace.INVALID_SPAN_CONTEXT
 
@@ -151,7 +155,7 @@ class TraceLife(Emission):
                 self.started_ns,
                 self._tallies,
             )
-        known_traces.add(self.context, self)
+        known_traces.add(self.context, parent, self)
         return True
 
     def join(self, tally: Tally, entity_id: str) -> bool:

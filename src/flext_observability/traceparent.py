@@ -112,15 +112,19 @@ class KnownTraces:
         """
         return self._first.put(context.trace_id, context) is context
 
-    def add(self, context: SpanContext, owner: object) -> None:
+    def add(
+        self, context: SpanContext, parent: SpanContext | None, owner: object
+    ) -> None:
         """Remember the span of an entity.
 
         Args:
             context: Of the span.
+            parent: Of the span, if it has one.
             owner: Has ``context`` too, and lives as long as the entity does.
         """
         self._spans.put((context.trace_id, context.span_id), context)
-        if self.add_local_root(context):
+        is_local_root = parent is None or parent.is_remote
+        if is_local_root and self.add_local_root(context):
             self._alive.setdefault(context.trace_id, owner)
 
     def origin_of(self, text: str) -> Origin | None:

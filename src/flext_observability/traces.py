@@ -68,8 +68,6 @@ class FlextTrace(FlextEntity):
     trace_id: str = ""
     span_id: str = ""
     _life: TraceLife = PrivateAttr(default_factory=TraceLife)
-    _has_final_id: bool = PrivateAttr(default=True)
-    _is_stamped: bool = PrivateAttr(default=False)
 
     # -- making one
 
@@ -93,7 +91,7 @@ class FlextTrace(FlextEntity):
     @model_validator(mode="after")
     def _identify(self, info: ValidationInfo) -> Self:
         """Give ids to whoever comes without: they are fixed from here on."""
-        given = self.model_fields_set
+        given = set(self.model_fields_set)
         if "id" in given:
             self._identify_by_id()
             return self
@@ -109,8 +107,8 @@ class FlextTrace(FlextEntity):
             self.span_id = f"{span_id:016x}"
         self._life.parent = origin.parent
         flags = 1
-        self._has_final_id = info.context is not CREATING
-        if self._has_final_id and not given & {"trace_id", "span_id"}:
+        self._life.has_final_id = info.context is not CREATING
+        if self._life.has_final_id and not given & {"trace_id", "span_id"}:
             flags = foreseen_flags(
                 trace_id, origin.parent, self.operation_name, self.span_attributes()
             )
@@ -150,13 +148,13 @@ class FlextTrace(FlextEntity):
             self.operation_name, ids, self._parent_in(ids), self.span_attributes()
         ):
             return False
-        if not self._has_final_id:
-            self._has_final_id = True
+        if not self._life.has_final_id:
+            self._life.has_final_id = True
             self.id = write_traceparent(*ids, int(life.context.trace_flags))
         self.status = "running"
         if "start_time" not in self.model_fields_set:
             self.start_time = utc_now()
-            self._is_stamped = True
+            self._life.is_stamped = True
         return True
 
     def _parent_in(self, ids: tuple[int, int]) -> SpanContext | None:
@@ -194,7 +192,7 @@ class FlextTrace(FlextEntity):
             why = "Trace already ended" if self.is_over() else "Trace not started"
             return FlextResult[FlextTrace].fail(why)
         ended = self.start_time + timedelta(seconds=duration_s)
-        if not self._is_stamped:
+        if not self._life.is_stamped:
             ended = max(self.start_time, utc_now())
         self.end_time = ended
         self.status = "failed" if status == DROPPED else status
