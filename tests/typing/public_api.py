@@ -21,12 +21,15 @@ from opentelemetry.trace import Tracer
 
 import flext_observability as fo
 from flext_observability import (
+    FlextAlert,
+    FlextHealthCheck,
     FlextLogEntry,
     FlextMetric,
     FlextObservability,
     FlextObservabilityConfig,
     FlextObservabilityStatus,
     FlextResult,
+    FlextTrace,
     ObservabilitySettings,
     flext_monitor_function,
     flext_span,
@@ -291,6 +294,146 @@ def entities() -> None:
     assert_type(entry.unwrap().message, str)
 
 
+def more_entities() -> None:
+    """Traces, alerts and health checks, and the factory that makes them all."""
+    trace = fo.flext_create_trace("load", "etl", {"rows": 3}, parent_trace_id=None)
+    assert_type(trace, FlextResult[FlextTrace])
+    fo.flext_create_trace(name="load", operation="etl.load")
+    with trace.unwrap() as running_trace:
+        assert_type(running_trace, FlextTrace)
+        assert_type(running_trace.id, str)
+        assert_type(running_trace.trace_id, str)
+        assert_type(running_trace.duration, float | None)
+    alert = fo.flext_create_alert("cpu", "critical", "too hot", {"value": 99})
+    assert_type(alert, FlextResult[FlextAlert])
+    assert_type(alert.unwrap().severity, str)
+    check = fo.flext_create_health_check("db", "healthy", dependencies=["disk"])
+    assert_type(check, FlextResult[FlextHealthCheck])
+    factory = fo.get_global_factory()
+    assert_type(factory, fo.FlextObservabilityMasterFactory)
+    assert_type(factory.create_metric("orders", 1), FlextResult[FlextMetric])
+    assert_type(factory.create_alert(title="cpu"), FlextResult[FlextAlert])
+    fo.reset_global_factory()
+    entity: fo.FlextEntity = alert.unwrap()
+    assert_type(entity.validate_domain_rules(), FlextResult[None])
+
+
+# --- container and services ---
+
+
+def container() -> None:
+    """The container gives back what it was given."""
+    box = fo.FlextContainer()
+    assert_type(box.register("rate", 0.2, replace=True), FlextResult[None])
+    assert_type(box.get("rate"), FlextResult[object])
+    assert_type(box.get_typed("rate", float), FlextResult[float])
+    assert_type(box.has("rate"), bool)
+    assert_type(box.list_services(), list[str])
+    assert_type(fo.FlextContainer.get_global(), fo.FlextContainer)
+
+
+async def services(metric: FlextMetric, trace: FlextTrace, alert: FlextAlert) -> None:
+    """Each service method says what it gives, plain and awaited."""
+    metrics = fo.FlextMetricsService(fo.FlextContainer())
+    assert_type(metrics.record_metric(metric), FlextResult[FlextMetric])
+    assert_type(
+        metrics.record_metric("orders", 1, "count", {"region": "eu"}, "counter"),
+        FlextResult[FlextMetric],
+    )
+    assert_type(await metrics.record_metric(metric), FlextResult[FlextMetric])
+    assert_type(metrics.get_metric_value("orders"), FlextResult[float])
+    assert_type(metrics.export_prometheus_format(), FlextResult[str])
+    assert_type(metrics.get_metrics("orders", limit=5), FlextResult[list[FlextMetric]])
+
+    tracing = fo.FlextTracingService()
+    assert_type(tracing.start_trace(trace), FlextResult[FlextTrace])
+    assert_type(tracing.start_trace("cleanup"), FlextResult[str])
+    assert_type(tracing.complete_trace(trace), FlextResult[FlextTrace])
+    assert_type(tracing.error_trace("id", ValueError()), FlextResult[FlextTrace])
+    assert_type(tracing.search_traces(limit=3), FlextResult[list[FlextTrace]])
+
+    alerts = fo.FlextAlertService()
+    assert_type(alerts.process_alert(alert), FlextResult[FlextAlert])
+    assert_type(alerts.escalate_alert(alert, {"level": 2}), FlextResult[FlextAlert])
+    assert_type(
+        alerts.evaluate_alert_thresholds([metric], {"cpu": 80}),
+        FlextResult[list[FlextAlert]],
+    )
+
+    health = fo.FlextHealthService()
+    assert_type(health.get_overall_health(), FlextResult[dict[str, Any]])
+    assert_type(health.run_checks(), FlextResult[list[FlextHealthCheck]])
+
+    logging_service = fo.FlextLoggingService()
+    written = logging_service.log_entry("info", "hello", {"to": "you"})
+    assert_type(written, FlextResult[FlextLogEntry])
+    assert_type(
+        logging_service.get_logs(level="info"), FlextResult[list[FlextLogEntry]]
+    )
+
+    metrics.get_metric_value(7)  # type: ignore[arg-type]
+    alerts.process_alert(metric)  # type: ignore[arg-type]
+
+
+def protocols() -> None:
+    """Each service meets its protocol, for the type checkers too."""
+    metrics: fo.FlextObservabilityProtocols.MetricsProtocol = fo.FlextMetricsService()
+    alerts: fo.FlextObservabilityProtocols.AlertingProtocol = fo.FlextAlertService()
+    health: fo.FlextObservabilityProtocols.HealthCheckProtocol = fo.FlextHealthService()
+    logging_: fo.FlextObservabilityProtocols.LoggingProtocol = fo.FlextLoggingService()
+    tags: fo.FlextObservabilityTypes.TagsDict = {"region": "eu"}
+    del metrics, alerts, health, logging_, tags
+
+
+class Billing(fo.FlextDomainService):
+    """A service of the user's own."""
+
+    def execute(self) -> FlextResult[object]:
+        """Override what the base leaves open."""
+        return FlextResult[object].ok("billed")
+
+
+class ShopSettings(fo.FlextBaseSettings):
+    """Settings of the user's own, with ours inside."""
+
+    observability: ObservabilitySettings = ObservabilitySettings()
+
+
+# --- the rest of the vocabulary ---
+
+monitor = fo.FlextObservabilityMonitor("billing")
+
+
+@monitor.function("invoice")
+def invoice(number: int) -> int:
+    """Decorated through a monitor."""
+    return number
+
+
+def the_rest(metric: FlextMetric) -> None:
+    """Monitor, collector, repository, platform, facade."""
+    assert_type(invoice(7), int)
+    with monitor, monitor.context(tenant="t1"):
+        assert_type(monitor.is_active, bool)
+    assert_type(monitor.record_metric("invoices", 3), FlextResult[FlextMetric])
+    collector = fo.FlextMetricsCollector()
+    assert_type(collector.collect_system_metrics(), FlextResult[dict[str, float]])
+    repository = fo.FlextObservabilityRepository()
+    assert_type(repository.store_metric(metric), FlextResult[None])
+    assert_type(repository.get_metric("id"), FlextResult[FlextMetric])
+    platform = fo.FlextObservabilityPlatformV2({"service_name": "shop"})
+    assert_type(platform.metric("orders", 1), FlextResult[FlextMetric])
+    assert_type(platform.trace("load"), FlextResult[FlextTrace])
+    facade = fo.get_global_observability_service()
+    assert_type(facade, fo.FlextObservabilityService)
+    everything: fo.FlextObservabilityServices = facade
+    del everything
+    assert_type(Billing().execute(), FlextResult[object])
+    level: str = ShopSettings().observability.log_level
+    header: str = fo.FlextObservabilityConstants.HEADER_CORRELATION_ID
+    del level, header
+
+
 # --- logs ---
 
 
@@ -316,6 +459,17 @@ def errors(result: FlextResult[int]) -> None:
         result.unwrap()
     except fo.FlextObservabilityConfigurationError as error:
         assert_type(error, fo.FlextObservabilityConfigurationError)
+    except (
+        fo.FlextObservabilityConnectionError,
+        fo.FlextObservabilityHealthError,
+        fo.FlextObservabilityLoggingError,
+        fo.FlextObservabilityMetricsError,
+        fo.FlextObservabilityProcessingError,
+        fo.FlextObservabilityTimeoutError,
+        fo.FlextObservabilityTracingError,
+        fo.FlextObservabilityValidationError,
+    ) as error:
+        assert_type(error.args, tuple[Any, ...])
     except fo.FlextObservabilityError as error:
         assert_type(str(error), str)
     assert_type(fo.__version__, str)

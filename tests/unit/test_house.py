@@ -305,6 +305,13 @@ def test_type_checkers_see_the_same_door() -> None:
     assert declared == set(fo.__all__) - {"__version__"}
 
 
+@pytest.mark.parametrize("name", fo.__all__)
+def test_every_name_is_used_before_the_type_checkers(name: str) -> None:
+    """`tests/typing/public_api.py` leaves no public name out."""
+    text = (ROOT / "tests/typing/public_api.py").read_text(encoding="utf-8")
+    assert re.search(rf"\b{name}\b", text)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     """A typing mistake is told as for any module."""
     with pytest.raises(AttributeError, match="flext_setup"):
