@@ -1,6 +1,7 @@
 """The laws of the house: floors, the door, and the text of the source."""
 
 import ast
+import functools
 import graphlib
 import re
 import subprocess
@@ -96,7 +97,7 @@ class Module:
         parts = self.path.relative_to(PACKAGE).with_suffix("").parts
         return ".".join(parts[:-1] if parts[1:] and parts[-1] == DOOR else parts)
 
-    @property
+    @functools.cached_property
     def tree(self) -> ast.Module:
         return ast.parse(self.path.read_text(encoding="utf-8"), str(self.path))
 
@@ -244,6 +245,7 @@ def test_users_come_through_the_door() -> None:
 # --- the door -------------------------------------------------------------------------
 
 
+@functools.cache
 def definitions() -> dict[str, str]:
     """Every top-level public class, function or constant -> the module it stands in."""
     found: dict[str, str] = {}
