@@ -14,7 +14,7 @@ from .monitoring import legal_metric_name
 from .result import FlextResult
 from .services.membership import container_or_global
 from .services.metrics import FlextMetricsService
-from .services.outcome import never_raises
+from .services.outcome import is_text, never_raises
 from .services.resources import MISSING, disk_usage, psutil_module
 from .services.tracing import FlextTracingService
 
@@ -113,7 +113,7 @@ class FlextMetricsCollector:
                 export.
             unit: UCUM code, or a word.
         """
-        if not isinstance(name, str) or not name.strip():
+        if not is_text(name):
             return FlextResult[None].fail("Invalid metric name")
         if not callable(callback):
             return FlextResult[None].fail(f"Callback of '{name}' must be callable")

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -72,7 +72,7 @@ class Probe:
         async def wait() -> object:
             return await asyncio.wait_for(value, self.timeout_s)
 
-        return asyncio.run(cast("Coroutine[Any, Any, object]", wait()))
+        return asyncio.run(wait())
 
     def _read(self, value: object) -> FlextHealthCheck:
         """Understand what a check may give."""

@@ -150,14 +150,15 @@ def prometheus_text(rows: Iterable[Row]) -> str:
     names = _Names()
     for row in sorted(rows, key=lambda each: each.began_ns):
         names.shown(row.name, row.kind)
-    families: dict[str, _Family] = {}
+    # A gauge `orders` and a counter `orders_total` are families of one name.
+    families: dict[tuple[str, str], _Family] = {}
     for row in rows:
-        shown = names.shown(row.name, row.kind)
-        if shown not in families:
-            families[shown] = _Family(shown, row.kind, _help(row))
-        families[shown].add(row)
+        key = names.shown(row.name, row.kind), row.kind
+        if key not in families:
+            families[key] = _Family(*key, _help(row))
+        families[key].add(row)
     registry = CollectorRegistry(support_collectors_without_names=True)
-    registry.register(_Page([families[name].metric() for name in sorted(families)]))
+    registry.register(_Page([families[key].metric() for key in sorted(families)]))
     return generate_latest(registry).decode()
 
 

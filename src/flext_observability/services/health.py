@@ -12,7 +12,7 @@ from .alerts import FlextAlertService
 from .checks import Probe, Probes
 from .health_records import HealthRecords
 from .membership import bounds_in_force, container_or_global, enrol, shelf_of
-from .outcome import never_raises
+from .outcome import is_text, never_raises
 from .resources import disk_check, memory_check, thread_check
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class FlextHealthService:
             timeout_s: Seconds it may take; longer is unhealthy.
             dependencies: Names of other components that it needs.
         """
-        if not isinstance(name, str) or not name.strip():
+        if not is_text(name):
             return FlextResult[None].fail("Invalid health check name")
         if not callable(check):
             return FlextResult[None].fail(f"Health check '{name}' must be callable")

@@ -1,6 +1,6 @@
 """How a service belongs to a container and finds the store it shares there."""
 
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pydantic import InstanceOf, TypeAdapter
 
@@ -45,6 +45,6 @@ def bounds_in_force() -> tuple[int, int]:
 
 def shelf_of(container: FlextContainer, kind: str) -> Shelf[Any]:
     """Give the shelf of one kind of entity, bounded by the settings in force."""
-    shelf = cast("Shelf[Any]", container.store().part(kind, Shelf[Any]))
+    shelf = container.store().part(kind, Shelf[Any])
     shelf.bound(*bounds_in_force())
     return shelf

@@ -211,11 +211,11 @@ def _metric_of(
         return FlextResult[FlextMetric].fail(f"unknown argument: {unknown}")
     if isinstance(first, FlextMetric):
         return FlextResult[FlextMetric].ok(first)
-    fields = {
+    fields: dict[str, object] = {
         "name": first,
         "value": value,
         "unit": unit,
-        "tags": {} if tags is None else tags,
+        "tags": dict[str, str]() if tags is None else tags,
         "metric_type": metric_type,
     }
     return made(FlextMetric, fields, _RULES)
@@ -227,9 +227,9 @@ def _entry_metric(
     given = cast(
         "Mapping[str, Any]", entry if isinstance(entry, Mapping) else {"value": entry}
     )
-    tags = given.get("tags") or {}
+    tags: Any = given.get("tags") or dict[str, str]()
     if isinstance(tags, Mapping):
-        tags = {**cast("Mapping[Any, Any]", tags), "service": service_name}
+        tags = {**cast("Mapping[str, object]", tags), "service": service_name}
     fields = {
         "name": name,
         "value": given.get("value", 0.0),

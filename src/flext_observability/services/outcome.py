@@ -51,6 +51,13 @@ def made(
         field = str(first["loc"][0]) if first["loc"] else "value"
         message = rules.get(field) or f"{field}: {first['msg']}"
         return FlextResult[E].fail(message, exception=error)
+    except Exception as error:  # noqa: BLE001 - e.g. a tag whose __str__ raises
+        return FlextResult[E].fail(type(error).__name__, exception=error)
+
+
+def is_text(value: object) -> bool:
+    """Whether a caller gave text that says something."""
+    return isinstance(value, str) and bool(value.strip())
 
 
 def newest_limit(limit: object) -> int:
