@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from .constants import FlextObservabilityConstants
     from .container import FlextContainer
     from .correlation import flext_get_correlation_id, flext_set_correlation_id
+    from .creation import (
+        flext_create_alert,
+        flext_create_health_check,
+        flext_create_log_entry,
+        flext_create_metric,
+        flext_create_trace,
+    )
     from .entities import (
         FlextAlert,
         FlextEntity,
@@ -40,11 +47,6 @@ if TYPE_CHECKING:
     )
     from .factory import (
         FlextObservabilityMasterFactory,
-        flext_create_alert,
-        flext_create_health_check,
-        flext_create_log_entry,
-        flext_create_metric,
-        flext_create_trace,
         get_global_factory,
         reset_global_factory,
     )
@@ -96,6 +98,13 @@ _MODULES = {
     "constants": ("FlextObservabilityConstants",),
     "container": ("FlextContainer",),
     "correlation": ("flext_get_correlation_id", "flext_set_correlation_id"),
+    "creation": (
+        "flext_create_alert",
+        "flext_create_health_check",
+        "flext_create_log_entry",
+        "flext_create_metric",
+        "flext_create_trace",
+    ),
     "entities": (
         "FlextAlert",
         "FlextEntity",
@@ -117,11 +126,6 @@ _MODULES = {
     ),
     "factory": (
         "FlextObservabilityMasterFactory",
-        "flext_create_alert",
-        "flext_create_health_check",
-        "flext_create_log_entry",
-        "flext_create_metric",
-        "flext_create_trace",
         "get_global_factory",
         "reset_global_factory",
     ),

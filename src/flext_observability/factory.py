@@ -1,10 +1,10 @@
-"""Creation functions: validate, emit, give the entity."""
+"""The factory: validate, emit, give the entity, perhaps keep it."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -24,10 +24,17 @@ from .recording import (
     emit_trace,
 )
 from .result import FlextResult
-from .services.tracing import trace_totals
+from .services.alerts import FlextAlertService
+from .services.health import FlextHealthService
+from .services.logging import FlextLoggingService
+from .services.membership import container_or_global
+from .services.metrics import FlextMetricsService
+from .services.tracing import FlextTracingService, trace_totals
 from .traces import CREATING, FlextTrace
 
 E = TypeVar("E", bound=FlextEntity)
+S = TypeVar("S")
+P = ParamSpec("P")
 
 # A wrong type in these fields is told in the words of the entity's own rule.
 _RULE_OF_FIELD = {
@@ -78,8 +85,39 @@ def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def _kept_by(
+    create: Callable[Concatenate["FlextObservabilityMasterFactory", P], FlextResult[E]],
+) -> Callable[
+    [Callable[["FlextObservabilityMasterFactory", E], FlextResult[E]]],
+    Callable[Concatenate["FlextObservabilityMasterFactory", P], FlextResult[E]],
+]:
+    """Make a method with the parameters of ``create`` of one that keeps the entity."""
+
+    def decorate(
+        keep: Callable[["FlextObservabilityMasterFactory", E], FlextResult[E]],
+    ) -> Callable[Concatenate["FlextObservabilityMasterFactory", P], FlextResult[E]]:
+        @functools.wraps(create)
+        def method(
+            self: "FlextObservabilityMasterFactory",
+            /,
+            *args: P.args,
+            **kwargs: P.kwargs,
+        ) -> FlextResult[E]:
+            return create(self, *args, **kwargs).flat_map(lambda made: keep(self, made))
+
+        for name in ("__name__", "__qualname__", "__doc__"):
+            setattr(method, name, getattr(keep, name))
+        return method
+
+    return decorate
+
+
 class FlextObservabilityMasterFactory:
-    """Makes entities for one container: validated, emitted, ready to use."""
+    """Makes entities for one container: validated, emitted, ready to use.
+
+    The ``create_*`` methods give an entity; ``metric``, ``trace``, ``alert``,
+    ``health_check`` and ``log`` keep it in the container's store too.
+    """
 
     def __init__(self, container: FlextContainer | None = None) -> None:
         """Make a factory.
@@ -87,7 +125,7 @@ class FlextObservabilityMasterFactory:
         Args:
             container: The process-wide one when not given.
         """
-        self.container = container or FlextContainer.get_global()
+        self.container = container_or_global(container)
 
     def create_metric(
         self,
@@ -172,7 +210,7 @@ class FlextObservabilityMasterFactory:
         return _create(
             "Health check",
             FlextHealthCheck,
-            partial(emit_health_check, container=self.container),
+            functools.partial(emit_health_check, container=self.container),
             {**fields, **optional},
         )
 
@@ -190,6 +228,47 @@ class FlextObservabilityMasterFactory:
             "Log entry", FlextLogEntry, emit_log_entry, {**fields, **optional}
         )
 
+    # -- making and keeping
+
+    def _service(self, key: str, kind: Callable[[FlextContainer], S]) -> S:
+        """Give the container's service, which may be of a class derived from ours."""
+        found = self.container.get_typed(key, cast("type[S]", kind))
+        return found.data if found.success else kind(self.container)
+
+    @_kept_by(create_metric)
+    def metric(self, metric: FlextMetric) -> FlextResult[FlextMetric]:
+        """Do what :meth:`create_metric` does, and record the metric."""
+        service = self._service("metrics_service", FlextMetricsService)
+        return service.record_metric(metric)
+
+    @_kept_by(create_trace)
+    def trace(self, trace: FlextTrace) -> FlextResult[FlextTrace]:
+        """Do what :meth:`create_trace` does, and keep the trace."""
+        service = self._service("tracing_service", FlextTracingService)
+        return service.start_trace(trace)
+
+    @_kept_by(create_alert)
+    def alert(self, alert: FlextAlert) -> FlextResult[FlextAlert]:
+        """Do what :meth:`create_alert` does, and process the alert."""
+        service = self._service("alert_service", FlextAlertService)
+        return service.process_alert(alert)
+
+    @_kept_by(create_health_check)
+    def health_check(self, check: FlextHealthCheck) -> FlextResult[FlextHealthCheck]:
+        """Do what :meth:`create_health_check` does, and keep the report."""
+        service = self._service("health_service", FlextHealthService)
+        return service.execute_health_check(check)
+
+    @_kept_by(create_log_entry)
+    def log(self, entry: FlextLogEntry) -> FlextResult[FlextLogEntry]:
+        """Do what :meth:`create_log_entry` does, and keep the entry."""
+        service = self._service("logging_service", FlextLoggingService)
+        return service.log_entry(entry)
+
+    def health_status(self) -> FlextResult[dict[str, Any]]:
+        """Give the overall health of the container."""
+        return self._service("health_service", FlextHealthService).get_overall_health()
+
 
 def get_global_factory() -> FlextObservabilityMasterFactory:
     """Give the factory of the global container; the same object until a reset."""
@@ -205,129 +284,3 @@ def reset_global_factory() -> None:
     Services built before keep theirs.
     """
     FlextContainer.reset_global()
-
-
-def flext_create_metric(
-    name: str,
-    value: float | Decimal,
-    unit: str = "",
-    tags: Mapping[str, object] | None = None,
-    metric_type: str = "gauge",
-    *,
-    timestamp: datetime | None = None,
-) -> FlextResult[FlextMetric]:
-    """Measure once: make a metric, check it, put it on its instrument.
-
-    Args:
-        name: Not blank, at most 255 characters; what OTel refuses becomes ``_`` there.
-        value: Finite; not negative for counter and histogram.
-        unit: UCUM code such as ``s``, or a word.
-        tags: Labels; turned into text.
-        metric_type: ``gauge`` sets, ``counter`` adds, ``histogram`` records.
-        timestamp: When it was measured; now when not given.
-    """
-    return get_global_factory().create_metric(
-        name, value, unit, tags, metric_type, timestamp=timestamp
-    )
-
-
-def flext_create_trace(
-    operation_name: str | None = None,
-    service_name: str | None = None,
-    context: Mapping[str, object] | None = None,
-    parent_trace_id: str | None = None,
-    *,
-    name: str | None = None,
-    operation: str | None = None,
-) -> FlextResult[FlextTrace]:
-    """Begin a piece of work: make a trace, check it, start its span.
-
-    The span is not made current: ``with trace:`` does that. It ends when the block
-    does, by ``trace.complete()`` or ``trace.fail(error)``, by the tracing service, or
-    when nobody holds the trace any more.
-
-    Args:
-        operation_name: Name of the span.
-        service_name: The configured one when not given.
-        context: Any values; they become attributes of the span.
-        parent_trace_id: The ``id`` of a trace, of here or of another process, or the
-            32 hex digits of a trace id; wins over ``context["parent_trace_id"]``.
-        name: The same as ``operation_name``.
-        operation: What kind of work it is; stands in for a missing name.
-    """
-    return get_global_factory().create_trace(
-        operation_name,
-        service_name,
-        context,
-        parent_trace_id,
-        name=name,
-        operation=operation,
-    )
-
-
-def flext_create_alert(
-    name: str | None = None,
-    severity: str | None = None,
-    message: str | None = None,
-    details: Mapping[str, object] | None = None,
-    *,
-    source: str = "",
-    tags: Mapping[str, object] | None = None,
-    title: str | None = None,
-) -> FlextResult[FlextAlert]:
-    """Raise an alert: make it, check it, emit the event and count it.
-
-    Args:
-        name: What the alert is called.
-        severity: ``info``, ``warning``, ``error`` or ``critical``, in any case.
-        message: What a person should know.
-        details: Any values.
-        source: Where it comes from.
-        tags: Labels; turned into text.
-        title: Stands in for ``name``.
-    """
-    return get_global_factory().create_alert(
-        name, severity, message, details, source=source, tags=tags, title=title
-    )
-
-
-def flext_create_health_check(
-    name: str,
-    status: str,
-    message: str = "",
-    details: Mapping[str, object] | None = None,
-    *,
-    dependencies: Sequence[str] | None = None,
-) -> FlextResult[FlextHealthCheck]:
-    """Report how a component is: make a health check, check it, emit it.
-
-    Args:
-        name: Of the component.
-        status: ``healthy``, ``degraded`` or ``unhealthy``, in any case.
-        message: Why.
-        details: Any values.
-        dependencies: Names of other components that it needs.
-    """
-    return get_global_factory().create_health_check(
-        name, status, message, details, dependencies=dependencies
-    )
-
-
-def flext_create_log_entry(
-    level: str,
-    message: str,
-    context: Mapping[str, object] | None = None,
-    correlation_id: str | None = None,
-) -> FlextResult[FlextLogEntry]:
-    """Log once: make an entry, check it, emit it joined to the current span.
-
-    Args:
-        level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``, in any case;
-            below the configured ``log_level`` the entry is made but not emitted.
-        message: Not blank.
-        context: Any values; they become attributes.
-        correlation_id: The current one when not given.
-    """
-    return get_global_factory().create_log_entry(
-        level, message, context, correlation_id
-    )

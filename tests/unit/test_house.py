@@ -42,6 +42,7 @@ FLOORS = {
     "instruments": 5,
     "logs": 5,
     "factory": 5,
+    "creation": 5,
     "trace_life": 5,
     "traces": 5,
     "services": 5,
