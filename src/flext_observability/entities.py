@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 from uuid import uuid4
 
 from pydantic import (
@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    ValidationError,
     ValidationInfo,
 )
 
@@ -133,6 +134,10 @@ class FlextEntity(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=False)
 
+    # Fields with a rule. Where a value has a wrong type, this one stands in for it: it
+    # breaks the rule, which then tells the message.
+    RULED: ClassVar[Mapping[str, Any]] = {}
+
     id: str = Field(default_factory=lambda: uuid4().hex)
     _emission: Emission = PrivateAttr(default_factory=Emission)
 
@@ -144,6 +149,29 @@ class FlextEntity(BaseModel):
         """Do the same as :meth:`validate_business_rules`."""
         return self.validate_business_rules()
 
+    @classmethod
+    def explain(cls, fields: Mapping[str, Any], error: ValidationError) -> str:
+        """Say what is wrong with values that make no entity.
+
+        Args:
+            fields: The values.
+            error: What came of them.
+
+        Returns:
+            The message of the first broken rule; else the first field of a wrong type
+            and the reason.
+        """
+        problems = error.errors(include_url=False, include_context=False)
+        wrong = {str(each["loc"][0]): each["msg"] for each in problems if each["loc"]}
+        legal = {name: value for name, value in fields.items() if name not in wrong}
+        legal |= {name: cls.RULED[name] for name in wrong if name in cls.RULED}
+        try:
+            broken = cls.model_validate(legal).validate_business_rules()
+        except ValidationError:
+            broken = FlextResult[None].ok(None)
+        field, why = next(iter(wrong.items()), ("value", problems[0]["msg"]))
+        return broken.error or f"{field}: {why}"
+
     def emission(self) -> Emission:
         """Give the mark that keeps this entity from being emitted twice."""
         return self._emission
@@ -151,6 +179,12 @@ class FlextEntity(BaseModel):
 
 class FlextMetric(FlextEntity):
     """One measurement: a point on the OTel instrument of its name, type and unit."""
+
+    RULED: ClassVar[Mapping[str, Any]] = {
+        "name": "",
+        "value": math.nan,
+        "metric_type": "",
+    }
 
     name: str
     value: Annotated[float | Decimal, BeforeValidator(_number)]
@@ -199,6 +233,8 @@ def _current_ids() -> tuple[str, str] | None:
 class FlextLogEntry(FlextEntity):
     """One log line with context, joined to the span it was made in."""
 
+    RULED: ClassVar[Mapping[str, Any]] = {"level": "", "message": ""}
+
     level: Word
     message: str
     context: dict[str, object] = Field(default_factory=dict[str, object])
@@ -218,6 +254,13 @@ class FlextLogEntry(FlextEntity):
 
 class FlextAlert(FlextEntity):
     """Something that a person should know of."""
+
+    RULED: ClassVar[Mapping[str, Any]] = {
+        "name": "",
+        "severity": "",
+        "message": "",
+        "status": "",
+    }
 
     name: str
     severity: Word
@@ -259,6 +302,8 @@ class FlextAlert(FlextEntity):
 
 class FlextHealthCheck(FlextEntity):
     """How one component is, as it was reported."""
+
+    RULED: ClassVar[Mapping[str, Any]] = {"name": "", "status": ""}
 
     name: str
     status: Word

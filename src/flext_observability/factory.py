@@ -36,22 +36,6 @@ E = TypeVar("E", bound=FlextEntity)
 S = TypeVar("S")
 P = ParamSpec("P")
 
-# A wrong type in these fields is told in the words of the entity's own rule.
-_RULE_OF_FIELD = {
-    ("Metric", "name"): "Invalid metric name",
-    ("Metric", "value"): "Invalid metric value",
-    ("Metric", "metric_type"): "Invalid metric type",
-    ("Trace", "operation_name"): "Invalid operation name",
-    ("Trace", "service_name"): "Invalid service name",
-    ("Alert", "name"): "Invalid alert name",
-    ("Alert", "severity"): "Invalid severity level",
-    ("Alert", "message"): "Invalid alert message",
-    ("Health check", "name"): "Invalid health check name",
-    ("Health check", "status"): "Invalid health status",
-    ("Log entry", "level"): "Invalid log level",
-    ("Log entry", "message"): "Invalid log message",
-}
-
 
 def _create(
     what: str, kind: type[E], emit: Callable[[E], None], fields: Mapping[str, Any]
@@ -60,10 +44,9 @@ def _create(
     try:
         entity = kind.model_validate(dict(fields), context=CREATING)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else "value"
-        rule = _RULE_OF_FIELD.get((what, field))
-        message = rule or f"{what} creation failed: {field}: {first['msg']}"
+        why = kind.explain(fields, error)
+        is_rule = why.startswith("Invalid ")
+        message = why if is_rule else f"{what} creation failed: {why}"
         return FlextResult[E].fail(message, exception=error)
     except Exception as error:  # noqa: BLE001 - e.g. a tag whose __str__ raises
         message = f"{what} creation failed: {type(error).__name__}"

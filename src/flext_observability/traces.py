@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, ClassVar, Final, Self, cast
 from weakref import WeakValueDictionary
 
 from opentelemetry.trace import SpanContext, get_current_span
@@ -54,6 +54,13 @@ class FlextTrace(FlextEntity):
     A context manager: inside the block the span is current, the end of the block ends
     it. ``id`` is a W3C traceparent, ready to be handed to another process.
     """
+
+    RULED: ClassVar[Mapping[str, Any]] = {
+        "operation_name": "",
+        "service_name": "",
+        "status": "",
+        "id": "",
+    }
 
     id: str = ""
     operation_name: str

@@ -138,7 +138,7 @@ class FlextAlertService:
         return higher
 
     def _raise(self, fields: Mapping[str, Any]) -> FlextResult[FlextAlert]:
-        new = made(FlextAlert, fields, {"severity": "Invalid severity level"})
+        new = made(FlextAlert, fields)
         if new.is_failure:
             message = f"Alert validation failed: {new.error}"
             return FlextResult[FlextAlert].fail(message, exception=new.exception)

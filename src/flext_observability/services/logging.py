@@ -113,4 +113,4 @@ def _entry_of(
     }
     if correlation_id is not None:
         fields["correlation_id"] = correlation_id
-    return made(FlextLogEntry, fields, _RULES)
+    return made(FlextLogEntry, fields)

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from ..container import FlextContainer
     from ..store import Shelf
 
-_RULES: Final = {
-    "name": "Invalid metric name",
-    "value": "Invalid metric value",
-    "metric_type": "Invalid metric type",
-}
 _BAD_COLLECTION: Final = "Invalid metrics collection configuration"
 
 
@@ -218,7 +213,7 @@ def _metric_of(
         "tags": dict[str, str]() if tags is None else tags,
         "metric_type": metric_type,
     }
-    return made(FlextMetric, fields, _RULES)
+    return made(FlextMetric, fields)
 
 
 def _entry_metric(
@@ -237,7 +232,7 @@ def _entry_metric(
         "tags": tags,
         "metric_type": given.get("type", "gauge"),
     }
-    return made(FlextMetric, fields, _RULES)
+    return made(FlextMetric, fields)
 
 
 def _checked(metric: FlextMetric) -> FlextResult[FlextMetric]:

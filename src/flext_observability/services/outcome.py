@@ -34,22 +34,17 @@ def never_raises(
     return wrapper
 
 
-def made(
-    kind: type[E], fields: Mapping[str, Any], rules: Mapping[str, str]
-) -> FlextResult[E]:
+def made(kind: type[E], fields: Mapping[str, Any]) -> FlextResult[E]:
     """Make an entity of a caller's values; its rules are not checked yet.
 
     Args:
         kind: Of the entity.
         fields: Its values.
-        rules: Messages for a wrong type, by field.
     """
     try:
         return FlextResult[E].ok(kind(**fields))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else "value"
-        message = rules.get(field) or f"{field}: {first['msg']}"
+        message = kind.explain(fields, error)
         return FlextResult[E].fail(message, exception=error)
     except Exception as error:  # noqa: BLE001 - e.g. a tag whose __str__ raises
         return FlextResult[E].fail(type(error).__name__, exception=error)

@@ -15,11 +15,6 @@ from ..traces import FlextTrace, created_traces
 from .membership import container_or_global, enrol, shelf_of
 from .outcome import made, never_raises, newest_limit
 
-_RULES = {
-    "operation_name": "Invalid operation name",
-    "service_name": "Invalid service name",
-}
-
 
 class TraceTotals:
     """What the traces of one container came to; thread-safe.
@@ -146,7 +141,7 @@ class FlextTracingService:
             "parent_trace_id": parent_trace_id,
         }
         fields = {key: value for key, value in optional.items() if value is not None}
-        new = made(FlextTrace, {"operation_name": name, **fields}, _RULES)
+        new = made(FlextTrace, {"operation_name": name, **fields})
         if new.is_failure:
             message = f"Trace validation failed: {new.error}"
             return FlextResult[str].fail(message, exception=new.exception)
