@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ._pipeline.exporters import MemoryExporter
     from ._pipeline.ledger import SignalLedger
     from ._pipeline.log_bridge import LogBridge
-    from ._pipeline.providers import Extras, Pipeline
+    from ._pipeline.pipeline import Extras, Pipeline
     from .config import FlextObservabilityConfig, ObservabilitySettings
 
 T = TypeVar("T")
@@ -640,7 +640,7 @@ def _setup(
         return FlextResult[FlextObservability].fail(
             checked.error, exception=checked.exception
         )
-    from ._pipeline.providers import Extras
+    from ._pipeline.pipeline import Extras
 
     with _state.lock:
         _state.apply(made.data, Extras(**extras))

@@ -1,0 +1,220 @@
+"""The running parts that belong to one set of settings, and their life."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.view import View
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import Sampler
+
+from ..config import FlextObservabilityConfig
+from ..constants import DropReason, Signal
+from ..constants import FlextObservabilityConstants as C
+from ..errors import FlextObservabilityConfigurationError
+from .delivery import Delivery
+from .endpoint import Endpoint
+from .exporters import MemoryExporter
+from .ledger import Ledger, Notices, SignalLedger
+from .processors import SpanQueue
+from .prometheus import PrometheusReader
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """SDK parts that the caller plugs in beside ours."""
+
+    sampler: Sampler | None = None
+    views: Sequence[View] = ()
+    span_processors: Sequence[SpanProcessor] = ()
+    log_record_processors: Sequence[LogRecordProcessor] = ()
+    metric_readers: Sequence[MetricReader] = ()
+
+    def all(self) -> tuple[object, ...]:
+        """Give everything that has a life of its own."""
+        return (
+            *self.span_processors,
+            *self.log_record_processors,
+            *self.metric_readers,
+        )
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """The running parts that belong to one set of settings."""
+
+    config: FlextObservabilityConfig
+    extras: Extras
+    resource: Resource
+    notices: Notices
+    propagator: TextMapPropagator
+    tracer_provider: TracerProvider | None = None
+    meter_provider: MeterProvider | None = None
+    logger_provider: LoggerProvider | None = None
+    deliveries: list[Delivery[Any]] = field(default_factory=list[Delivery[Any]])
+    pollers: list[MetricReader] = field(default_factory=list[MetricReader])
+    span_queues: dict[str, SpanQueue] = field(default_factory=dict[str, SpanQueue])
+    ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
+    endpoints: dict[Signal, Endpoint] = field(default_factory=dict[Signal, Endpoint])
+    memory: MemoryExporter | None = None
+    prometheus: PrometheusReader | None = None
+    prometheus_address: tuple[str, int] = ("127.0.0.1", C.PORT_PROMETHEUS_EXPORTER)
+
+    def start(self, former: "Pipeline | None" = None) -> None:
+        """Start what does not wait for a record: metrics page and metric deliveries.
+
+        Args:
+            former: The pipeline this one replaces; it gives up its metrics page.
+
+        Raises:
+            FlextObservabilityConfigurationError: The metrics page's port is taken.
+        """
+        if self.prometheus is not None:
+            if former is not None and former.prometheus is not None:
+                former.prometheus.shutdown()
+            self._serve(self.prometheus)
+        for delivery in self.deliveries:
+            if delivery.signal is Signal.METRICS:
+                delivery.start()
+
+    def _serve(self, reader: PrometheusReader) -> None:
+        host, port = self.prometheus_address
+        try:
+            reader.serve(host, port)
+        except OSError as error:
+            message = (
+                f"exporters: prometheus: {error}. Free the port or set "
+                "OTEL_EXPORTER_PROMETHEUS_PORT to another one."
+            )
+            raise FlextObservabilityConfigurationError(message) from error
+
+    def flush(self, deadline: float) -> dict[Signal, int]:
+        """Send what was recorded so far.
+
+        Args:
+            deadline: On the monotonic clock, seconds.
+
+        Returns:
+            Records per signal that are still pending then; empty when none is.
+        """
+        self._collect()
+        _within(deadline, [p.force_flush for p in self._foreign()])
+        for delivery in self.deliveries:
+            delivery.flush(time.monotonic())  # all at once, then wait for each
+        left: dict[Signal, int] = {}
+        for delivery in self.deliveries:
+            if not delivery.flush(deadline):
+                pending = delivery.ledger.snapshot().pending
+                left[delivery.signal] = left.get(delivery.signal, 0) + pending
+        return left
+
+    def close(self, deadline: float, successor: Extras | None = None) -> None:
+        """Send what was recorded so far, give up the rest at the deadline, let go.
+
+        Args:
+            deadline: On the monotonic clock, seconds.
+            successor: Parts of the caller that live on in the next pipeline.
+        """
+        kept = successor.all() if successor else ()
+        self._collect()
+        foreign = [p for p in self._foreign() if p not in kept]
+        _within(deadline, [processor.shutdown for processor in foreign])
+        for delivery in self.deliveries:
+            delivery.flush(time.monotonic())
+        for delivery in self.deliveries:
+            delivery.close(deadline)
+        self._release_readers(kept)
+        if self.prometheus is not None:
+            self.prometheus.shutdown()
+        self._say_what_was_lost()
+
+    def hand_over(self, successor: "Pipeline") -> None:
+        """Let spans that are still open end in another pipeline."""
+        waiting = dict(successor.span_queues)
+        for name, queue in self.span_queues.items():
+            taker = waiting.pop(name, None)
+            if taker is None and name not in successor.span_queues and waiting:
+                taker = waiting.pop(next(iter(waiting)))
+            queue.redirect(taker.take if taker else _discard)
+
+    def report(self, processor: object, error: Exception) -> None:
+        """Say that a processor of the caller raised."""
+        name = type(processor).__name__
+        self.notices.error(
+            f"processor_{name}",
+            f"the processor {name} raised {type(error).__name__}: {error}; "
+            "telemetry goes on without it",
+        )
+
+    def _collect(self) -> None:
+        for reader in self.pollers:
+            with suppress(Exception):  # a user's callback failed
+                reader.collect()
+
+    def _foreign(self) -> list[Any]:
+        extras = self.extras
+        return [*extras.span_processors, *extras.log_record_processors]
+
+    def _release_readers(self, kept: Sequence[object]) -> None:
+        """Unregister readers, so that a later setup may be given the same objects."""
+        if self.meter_provider is None:
+            return
+        for reader in self.extras.metric_readers:
+            if reader in kept:
+                continue
+            with suppress(Exception):  # shut down by the caller already
+                reader.collect()
+            with suppress(Exception):
+                self.meter_provider.remove_metric_reader(reader)
+
+    def _say_what_was_lost(self) -> None:
+        lost = {
+            signal.value: dict(ledger.snapshot().dropped).get(DropReason.EXIT.value, 0)
+            for signal, ledger in self.ledgers.items()
+        }
+        told = ", ".join(f"{count} {signal}" for signal, count in lost.items() if count)
+        if told:
+            why = f" ({self.notices.last_error})" if self.notices.last_error else ""
+            self.notices.error(
+                "exit", f"gave up undelivered telemetry at exit: {told}{why}"
+            )
+
+    def snapshot(self) -> dict[str, SignalLedger]:
+        """Give the ledger of every signal: that of its first exporter."""
+        return {
+            signal.value: self.ledgers[signal].snapshot()
+            if signal in self.ledgers
+            else SignalLedger()
+            for signal in Signal
+        }
+
+
+def _within(deadline: float, calls: Sequence[Callable[[], Any]]) -> None:
+    """Run foreign calls, which may ignore any timeout, and stop waiting in time."""
+    if not calls:
+        return
+
+    def run() -> None:
+        for call in calls:
+            with suppress(Exception):  # one broken processor must not stop the others
+                call()
+
+    thread = threading.Thread(target=run, name="flext-foreign", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        run()  # no new threads while the interpreter exits
+        return
+    thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _discard(_: object) -> None:
+    """Take a span for an exporter that the new settings do not have."""
