@@ -5,6 +5,8 @@ from decimal import Decimal
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from .config import FlextObservabilityConfig
 from .entities import FlextAlert, FlextLogEntry, FlextMetric
 from .factory import FlextObservabilityMasterFactory
@@ -16,6 +18,8 @@ from .traces import FlextTrace
 
 if TYPE_CHECKING:
     from .container import FlextContainer
+
+_FIELDS: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
 class FlextObservabilityPlatformV2:
@@ -41,7 +45,8 @@ class FlextObservabilityPlatformV2:
         elif isinstance(config, FlextObservabilityConfig):
             self.config = config
         else:
-            self.config = FlextObservabilityConfig.model_validate(config)
+            fields = _FIELDS.validate_python(config)
+            self.config = FlextObservabilityConfig(**fields)
         self.container = container_or_global(container)
         self.name = self.config.service_name
         self.version = self.config.service_version or version("flext-observability")
