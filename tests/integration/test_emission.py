@@ -1,12 +1,16 @@
 """What arrives at an OTLP server for each entity, type and path: once, or never."""
 
 import gc
+import os
 import pickle
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span, SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import get_tracer
 
 import flext_observability as fo
 from tests.fixtures.collector import Collector
@@ -608,12 +612,9 @@ def test_invalid_entities_are_not_emitted(server: Collector) -> None:
 @pytest.mark.parametrize("signal", list(NOTHING))
 def test_signal_switched_off(http_collector: Collector, signal: str) -> None:
     """Without a signal every call still works, and nothing of it leaves."""
-    start(
-        http_collector,
-        **{f"{signal.removesuffix('s')}s_enabled": False}
-        if signal != "traces"
-        else {"tracing_enabled": False},
-    )
+    field = "tracing_enabled" if signal == "traces" else f"{signal}_enabled"
+    switched_off: dict[str, Any] = {field: False}
+    start(http_collector, **switched_off)
     with fo.flext_create_trace("load").unwrap() as trace:
         assert fo.flext_create_trace("child").unwrap().trace_id == trace.trace_id
         fo.flext_create_alert("a", "error", "m").unwrap()
@@ -623,6 +624,66 @@ def test_signal_switched_off(http_collector: Collector, signal: str) -> None:
     assert not http_collector.requests(signal)
     for other in set(NOTHING) - {signal}:
         assert http_collector.requests(other)
+
+
+def test_trace_across_an_exchange(http_collector: Collector) -> None:
+    """A trace that runs while setup is called again arrives all the same."""
+    start(http_collector)
+    trace = fo.flext_create_trace("load").unwrap()
+    start(http_collector, "other shop")
+    child = fo.flext_create_trace("child", parent_trace_id=trace.id).unwrap()
+    child.complete().unwrap()
+    trace.complete().unwrap()
+    flush()
+    assert http_collector.span("child").parent_span_id == trace.span_id
+    assert http_collector.span("load").status == "ok"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_fork(server: Collector) -> None:
+    """A child's copies of running traces end nothing; its own traces arrive."""
+    trace = fo.flext_create_trace("parent's").unwrap()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            own = fo.flext_create_trace("child's", parent_trace_id=trace.id).unwrap()
+            del trace
+            gc.collect()
+            own.complete().unwrap()
+            status = 0 if fo.flush().success else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    trace.complete().unwrap()
+    flush()
+    assert server.span("child's").parent_span_id == trace.span_id
+    seen = server.span("parent's")
+    assert seen.status == "ok"
+    assert "flext.trace.end" not in seen.attributes
+
+
+def test_hooks_see_the_ids(http_collector: Collector) -> None:
+    """A processor may start spans of its own; they do not take our ids."""
+
+    class Nosy(SpanProcessor):
+        def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+            if span.name == "load":
+                get_tracer("nosy").start_span("inside", Context()).end()
+
+    fo.setup(
+        "shop",
+        endpoint=http_collector.endpoint,
+        protocol="http/protobuf",
+        span_processors=[Nosy()],
+    ).unwrap()
+    trace = fo.flext_create_trace("load").unwrap()
+    trace.complete().unwrap()
+    flush()
+    inside = http_collector.span("inside")
+    assert http_collector.span("load").span_id == trace.span_id != inside.span_id
+    assert inside.trace_id != trace.trace_id
 
 
 def test_before_setup_nothing_is_owed(http_collector: Collector) -> None:

@@ -313,6 +313,9 @@ def more_entities() -> None:
     assert_type(factory, fo.FlextObservabilityMasterFactory)
     assert_type(factory.create_metric("orders", 1), FlextResult[FlextMetric])
     assert_type(factory.create_alert(title="cpu"), FlextResult[FlextAlert])
+    assert_type(factory.metric("m", 1, unit="s"), FlextResult[FlextMetric])
+    assert_type(factory.trace(name="load"), FlextResult[FlextTrace])
+    factory.metric(name="m")  # type: ignore[call-arg]
     fo.reset_global_factory()
     entity: fo.FlextEntity = alert.unwrap()
     assert_type(entity.validate_domain_rules(), FlextResult[None])

@@ -84,7 +84,8 @@ def test_wrong_types(alerts: fo.FlextAlertService) -> None:
     with pytest.raises(ValidationError):
         make_alert(colour="red")
     calls: Any = alerts
-    for nothing in (None, "disk", 1, {}):
+    nothings: list[Any] = [None, "disk", 1, {}]
+    for nothing in nothings:
         assert calls.process_alert(nothing).error == "Invalid alert"
         assert calls.escalate_alert(nothing, {}).error == "Invalid alert"
 

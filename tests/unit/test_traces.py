@@ -89,9 +89,9 @@ def test_rules(fields: dict[str, Any], message: str) -> None:
 def test_wrong_types() -> None:
     """The constructor is a Pydantic one."""
     with pytest.raises(ValidationError):
-        fo.FlextTrace(operation_name=1)  # type: ignore[arg-type]
+        fo.FlextTrace.model_validate({"operation_name": 1})
     with pytest.raises(ValidationError):
-        fo.FlextTrace(operation_name="load", colour="red")  # type: ignore[call-arg]
+        fo.FlextTrace.model_validate({"operation_name": "load", "colour": "red"})
     with pytest.raises(ValidationError):
         fo.FlextTrace.model_validate("load")
 
