@@ -17,7 +17,9 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     ValidationInfo,
+    WrapSerializer,
 )
+from pydantic_core import PydanticSerializationError
 
 from .constants import FlextObservabilityConstants as C
 from .correlation import flext_get_correlation_id
@@ -124,6 +126,26 @@ def is_blank(text: str) -> bool:
     return not text.strip()
 
 
+def _in_json(pairs: dict[str, object], handler: Any) -> Any:
+    """Show values that JSON has no form for as text, where others may stand as is."""
+    try:
+        return handler(pairs)
+    except PydanticSerializationError:
+        return {name: _shown(value, handler) for name, value in pairs.items()}
+
+
+def _shown(value: object, handler: Any) -> Any:
+    try:
+        return handler({"": value})[""]
+    except PydanticSerializationError:
+        pass
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - whatever __str__ raises
+        return "<unprintable>"
+
+
+Values = Annotated[dict[str, object], WrapSerializer(_in_json, when_used="json")]
 Moment = Annotated[datetime, BeforeValidator(_aware)]
 Word = Annotated[str, BeforeValidator(_lower)]
 Tags = Annotated[dict[str, str], BeforeValidator(_text_pairs)]
@@ -237,7 +259,7 @@ class FlextLogEntry(FlextEntity):
 
     level: Word
     message: str
-    context: dict[str, object] = Field(default_factory=dict[str, object])
+    context: Values = Field(default_factory=dict[str, object])
     timestamp: Moment = Field(default_factory=utc_now)
     correlation_id: str = Field(default_factory=flext_get_correlation_id)
     trace_id: str | None = Field(default_factory=_current_trace_id)
@@ -265,7 +287,7 @@ class FlextAlert(FlextEntity):
     name: str
     severity: Word
     message: str
-    details: dict[str, object] = Field(default_factory=dict[str, object])
+    details: Values = Field(default_factory=dict[str, object])
     source: str = ""
     tags: Tags = Field(default_factory=dict[str, str])
     status: Word = "active"
@@ -308,7 +330,7 @@ class FlextHealthCheck(FlextEntity):
     name: str
     status: Word
     message: str = ""
-    details: dict[str, object] = Field(default_factory=dict[str, object])
+    details: Values = Field(default_factory=dict[str, object])
     timestamp: Moment = Field(default_factory=utc_now)
     dependencies: list[str] = Field(default_factory=list[str])
 

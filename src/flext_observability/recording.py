@@ -122,6 +122,9 @@ def emit_alert(alert: FlextAlert) -> None:
         C.ATTR_ALERT_TAGS: alert.tags,
         C.ATTR_CORRELATION_ID: alert.correlation_id,
     }
+    current = trace.get_current_span().get_span_context()
+    if alert.correlation_id == f"{current.trace_id:032x}":
+        del told[C.ATTR_CORRELATION_ID]  # nobody set one: the trace id stands in
     _emit_event(
         C.EVENT_ALERT,
         _SEVERITIES[alert.severity],

@@ -1,12 +1,13 @@
 """The span behind a trace entity: begun once, ended once, never lost."""
 
+import atexit
 import os
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, Protocol
-from weakref import finalize
+from weakref import WeakValueDictionary, finalize
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, get_current
@@ -155,7 +156,10 @@ class TraceLife(Emission):
                 self.started_ns,
                 self._tallies,
             )
+            self._finalizer.atexit = False  # see _Running
         known_traces.add(self.context, parent, self)
+        if self._span.is_recording():
+            _running.add(self)
         return True
 
     def join(self, tally: Tally, entity_id: str) -> bool:
@@ -219,6 +223,33 @@ class TraceLife(Emission):
     def add_event(self, name: str, attributes: Mapping[str, AnyValue]) -> None:
         """Add a moment to the span."""
         self._span.add_event(name, attributes)
+
+
+class _Running:
+    """The lives whose spans record, to be ended before the process leaves.
+
+    The finalizers' own exit hook may stand before that of the pipeline, and then runs
+    after it; ours is registered when a pipeline is there.
+    """
+
+    def __init__(self) -> None:
+        self._lives: WeakValueDictionary[int, TraceLife] = WeakValueDictionary()
+        self._is_hooked = False
+
+    def add(self, life: TraceLife) -> None:
+        self._lives[id(life)] = life
+        if not self._is_hooked:
+            self._is_hooked = True
+            atexit.register(self.end, os.getpid())
+
+    def end(self, process: int) -> None:
+        for reference in self._lives.valuerefs():
+            life = reference()
+            if life is not None and os.getpid() == process:
+                life.end(DROPPED)
+
+
+_running: Final = _Running()
 
 
 def _start(

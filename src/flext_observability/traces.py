@@ -16,7 +16,7 @@ from . import runtime
 from ._pipeline.values import clean_attributes, clean_text, clean_value
 from .config import FlextObservabilityConfig
 from .constants import FlextObservabilityConstants as C
-from .entities import Emission, FlextEntity, Moment, Word, is_blank, utc_now
+from .entities import Emission, FlextEntity, Moment, Values, Word, is_blank, utc_now
 from .result import FlextResult
 from .trace_life import DROPPED, TraceLife, foreseen_flags, make_ids
 from .traceparent import Origin, known_traces, shown_flags, write_traceparent
@@ -66,7 +66,7 @@ class FlextTrace(FlextEntity):
     operation_name: str
     service_name: str = Field(default_factory=_configured_service_name)
     operation: str = ""
-    context: dict[str, object] = Field(default_factory=dict[str, object])
+    context: Values = Field(default_factory=dict[str, object])
     parent_trace_id: str | None = None
     start_time: Moment = Field(default_factory=utc_now)
     end_time: Moment | None = None

@@ -15,6 +15,7 @@ from opentelemetry.trace import get_tracer
 import flext_observability as fo
 from tests.fixtures.collector import Collector
 from tests.fixtures.library import assert_balanced, flush, start
+from tests.fixtures.programs import run_program
 
 NOTHING = {"traces": 0, "metrics": 0, "logs": 0}
 
@@ -180,6 +181,21 @@ def test_alert(http_collector: Collector, severity: str, text: str, path: str) -
     count = http_collector.metric("flext.alerts")
     assert (count.kind, count.value, count.monotonic) == ("sum", 1, True)
     assert count.attributes == {"severity": severity.lower(), "name": "disk"}
+
+
+def test_alert_without_a_correlation_id(server: Collector) -> None:
+    """Where the trace id stands in, the record's own trace id says it already."""
+    with fo.flext_span("work") as span:
+        alert = fo.flext_create_alert("disk", "error", "full", tags={"a": 1}).unwrap()
+    assert alert.correlation_id == span.trace_id
+    flush()
+    seen = server.log("full")
+    assert (seen.trace_id, seen.span_id) == (span.trace_id, span.span_id)
+    assert seen.attributes == {
+        "flext.alert.id": alert.id,
+        "flext.alert.name": "disk",
+        "flext.alert.tags": {"a": "1"},
+    }
 
 
 # --- health checks ---
@@ -379,6 +395,20 @@ def test_dropped_trace(server: Collector, how: str) -> None:
     assert seen.attributes["flext.trace.end"] == "dropped"
     assert seen.status == "unset"
     assert seen.end_ns >= seen.start_ns
+
+
+def test_traces_that_run_at_exit(http_collector: Collector) -> None:
+    """They end as dropped, while there is still a way out for them."""
+    program = f"""
+        import weakref
+        import flext_observability as fo
+        weakref.finalize(fo.setup, print)  # its exit hook stands before ours
+        address = {{"endpoint": {http_collector.endpoint!r}}}
+        fo.setup("shop", protocol="http/protobuf", **address).unwrap()
+        held = fo.flext_create_trace("held").unwrap()
+    """
+    run_program(program).ok()
+    assert http_collector.span("held").attributes["flext.trace.end"] == "dropped"
 
 
 def test_ended_trace_is_not_dropped(server: Collector) -> None:

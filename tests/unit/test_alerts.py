@@ -1,6 +1,7 @@
 """Alerts: rules, thresholds, escalation, standing rules."""
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -100,6 +101,19 @@ def test_round_trip(name: str, severity: str, details: dict[str, Any]) -> None:
     alert = make_alert(name=name, severity=severity, details=details)
     assert fo.FlextAlert.model_validate(alert.model_dump()) == alert
     assert fo.FlextAlert.model_validate_json(alert.model_dump_json()) == alert
+
+
+def test_json_of_any_details() -> None:
+    """What JSON has no form for is shown as text, the rest as it is."""
+
+    class Hostile:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    alert = make_alert(details={"error": OSError("no"), "n": [1], "x": Hostile()})
+    shown = json.loads(alert.model_dump_json())["details"]
+    assert shown == {"error": "no", "n": [1], "x": "<unprintable>"}
+    assert isinstance(alert.model_dump()["details"]["error"], OSError)
 
 
 # --- the service ---
