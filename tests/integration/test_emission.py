@@ -3,13 +3,14 @@
 import gc
 import os
 import pickle
+import secrets
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span, SpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 from opentelemetry.trace import get_tracer
 
 import flext_observability as fo
@@ -475,14 +476,15 @@ def test_parent_by_id(server: Collector) -> None:
         assert child.unwrap().trace_id == parent.trace_id
         child.unwrap().complete().unwrap()
         parent.complete()
-    foreign = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    caller = (secrets.token_hex(16), secrets.token_hex(8))
+    foreign = f"00-{caller[0]}-{caller[1]}-01"
     remote = fo.flext_create_trace("remote", context={"parent_trace_id": foreign})
     remote.unwrap().complete().unwrap()
     flush()
     for number in range(2):
         assert server.span(f"child {number}").parent_span_id == parent.span_id
     seen = server.span("remote")
-    assert (seen.trace_id, seen.parent_span_id) == ("ab" * 16, "cd" * 8)
+    assert (seen.trace_id, seen.parent_span_id) == caller
     assert "parent_trace_id" not in seen.attributes
     assert "flext.parent_trace_id" not in seen.attributes
 
@@ -494,7 +496,7 @@ def test_parent_by_trace_id(server: Collector) -> None:
         fo.flext_create_trace("second").unwrap().complete().unwrap()
     with fo.flext_span("span") as span, fo.flext_span("inner"):
         pass
-    unknown = "12" * 16
+    unknown = secrets.token_hex(16)
     for name, trace_id in (
         ("under first", first.trace_id),
         ("under span", span.trace_id),
@@ -574,9 +576,9 @@ def test_trace_left_out_by_the_sampler(http_collector: Collector, path: str) -> 
 
 def test_unsampled_parent_from_elsewhere(server: Collector) -> None:
     """The decision of the caller holds."""
-    foreign = f"00-{'ab' * 16}-{'cd' * 8}-00"
+    foreign = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
     trace = fo.flext_create_trace("load", parent_trace_id=foreign).unwrap()
-    assert trace.id == f"00-{'ab' * 16}-{trace.span_id}-00"
+    assert trace.id == f"{foreign[:36]}{trace.span_id}-00"
     built = fo.FlextTrace(operation_name="load", parent_trace_id=foreign)
     assert built.id.endswith("-00")
     trace.complete().unwrap()
@@ -714,6 +716,35 @@ def test_hooks_see_the_ids(http_collector: Collector) -> None:
     inside = http_collector.span("inside")
     assert http_collector.span("load").span_id == trace.span_id != inside.span_id
     assert inside.trace_id != trace.trace_id
+
+
+def test_broken_sampler(http_collector: Collector) -> None:
+    """A sampler that raises costs the span, not the entity."""
+
+    class Broken(Sampler):
+        def should_sample(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError
+
+        def get_description(self) -> str:
+            return "broken"
+
+    fo.setup(
+        "shop",
+        sampler=Broken(),
+        endpoint=http_collector.endpoint,
+        protocol="http/protobuf",
+    ).unwrap()
+    service = fo.FlextTracingService(fo.FlextContainer())
+    for trace in (
+        fo.FlextTrace(operation_name="built"),
+        fo.flext_create_trace("created").unwrap(),
+    ):
+        before = trace.id
+        assert service.start_trace(trace).unwrap().id == before
+        assert trace.validate_business_rules().success
+        assert service.complete_trace(before).unwrap() is trace
+    flush()
+    assert not http_collector.spans()
 
 
 def test_before_setup_nothing_is_owed(http_collector: Collector) -> None:

@@ -460,6 +460,20 @@ def test_invalid_values(alerts: fo.FlextAlertService) -> None:
         assert calls.evaluate(values).error == "Invalid metric value"
 
 
+def test_failure_of_an_own_service() -> None:
+    """What a derived service refuses is the failure of whoever raised it."""
+
+    class Muted(fo.FlextAlertService):
+        def process_alert(self, alert: fo.FlextAlert) -> fo.FlextResult[fo.FlextAlert]:
+            return fo.FlextResult[fo.FlextAlert].fail("muted")
+
+    muted = Muted(fo.FlextContainer())
+    muted.declare("hot", "cpu", 80).unwrap()
+    assert muted.evaluate({"cpu": 90}).error == "muted"
+    assert muted.evaluate_alert_thresholds({"cpu": 90}, {"cpu": 80}).error == "muted"
+    assert muted.escalate_alert(make_alert()).error == "muted"
+
+
 def test_eight_threads(alerts: fo.FlextAlertService) -> None:
     """A change is told by one of all who evaluate."""
     alerts.declare("hot", "cpu", 80).unwrap()

@@ -10,7 +10,7 @@ from ..container import FlextContainer
 from ..result import FlextResult
 from ..store import Shelf
 from ..trace_life import DROPPED
-from ..traceparent import read_trace_id, read_traceparent
+from ..traceparent import read_trace_id
 from ..traces import FlextTrace, created_traces
 from .membership import container_or_global, enrol, shelf_of
 from .outcome import made, never_raises, newest_limit
@@ -43,11 +43,6 @@ class TraceTotals:
             self._ended[status] += 1
             if status != DROPPED:
                 self._duration_s += duration_s
-
-    def active(self) -> list[str]:
-        """Give the ids of the running ones, the oldest first."""
-        with self._lock:
-            return list(self._active)
 
     def summary(self) -> dict[str, Any]:
         """Give the figures of the tracing summary."""
@@ -305,6 +300,4 @@ def _complete(trace: FlextTrace) -> FlextResult[FlextTrace]:
 
 def _is_child(trace: FlextTrace, parent: FlextTrace) -> bool:
     above = trace.life().parent
-    if above is None and trace.parent_trace_id:
-        above = read_traceparent(trace.parent_trace_id)
     return above is not None and f"{above.span_id:016x}" == parent.span_id
