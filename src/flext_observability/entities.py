@@ -198,6 +198,10 @@ class FlextEntity(BaseModel):
         """Give the mark that keeps this entity from being emitted twice."""
         return self._emission
 
+    def share_emission(self, mark: Emission) -> None:
+        """Take the mark of an entity that this one is a copy of."""
+        self._emission = mark
+
 
 class FlextMetric(FlextEntity):
     """One measurement: a point on the OTel instrument of its name, type and unit."""

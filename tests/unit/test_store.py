@@ -117,7 +117,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert list(self.service._metrics_store) == [m.id for m in self.model]
         for metric in self.model:
             assert metric.id in self.service._metrics_store
-            assert self.service._metrics_store[metric.id] is metric
+            assert self.service._metrics_store[metric.id] == metric
 
     @invariant()
     def totals_know_all(self) -> None:
@@ -170,21 +170,35 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.decimals(
 )
 FIELDS: dict[type[fo.FlextEntity], dict[str, st.SearchStrategy[Any]]] = {
     fo.FlextMetric: {
-        **{"name": TEXT, "value": NUMBERS, "unit": TEXT, "tags": TAGS},
+        "name": TEXT,
+        "value": NUMBERS,
+        "unit": TEXT,
+        "tags": TAGS,
         "timestamp": MOMENTS,
     },
     fo.FlextAlert: {
-        **{"name": TEXT, "severity": TEXT, "message": TEXT, "tags": TAGS},
+        "name": TEXT,
+        "severity": TEXT,
+        "message": TEXT,
+        "tags": TAGS,
         "details": DETAILS,
     },
     fo.FlextHealthCheck: {
-        **{"name": TEXT, "status": TEXT, "message": TEXT, "details": DETAILS},
+        "name": TEXT,
+        "status": TEXT,
+        "message": TEXT,
+        "details": DETAILS,
     },
     fo.FlextLogEntry: {
-        **{"level": TEXT, "message": TEXT, "context": DETAILS, "timestamp": MOMENTS},
+        "level": TEXT,
+        "message": TEXT,
+        "context": DETAILS,
+        "timestamp": MOMENTS,
     },
     fo.FlextTrace: {
-        **{"operation_name": TEXT, "service_name": TEXT, "context": DETAILS},
+        "operation_name": TEXT,
+        "service_name": TEXT,
+        "context": DETAILS,
     },
 }
 

@@ -13,7 +13,8 @@ from ..result import FlextResult
 from .exposition import Buckets, Row, prometheus_text
 from .membership import bounds_in_force, container_or_global, enrol, shelf_of
 from .outcome import made, never_raises, newest_limit
-from .series import MetricTotals, has_tags
+from .series import MetricTotals
+from .stored_metrics import MetricsById, StoredMetric
 
 if TYPE_CHECKING:
     from ..container import FlextContainer
@@ -47,7 +48,8 @@ class FlextMetricsService:
             metrics_store_cleanup: Metrics that survive a cleanup, likewise.
         """
         self.container = container_or_global(container)
-        self._metrics_store: Shelf[FlextMetric] = shelf_of(self.container, "metrics")
+        self._shelf: Shelf[StoredMetric] = shelf_of(self.container, "metrics")
+        self._metrics_store = MetricsById(self._shelf)
         self._totals = self.container.store().part("metric totals", MetricTotals)
         if metrics_store_limit is not None or metrics_store_cleanup is not None:
             limit, kept = bounds_in_force()
@@ -95,9 +97,10 @@ class FlextMetricsService:
         return FlextResult[FlextMetric].ok(self._keep(given.data))
 
     def _keep(self, metric: FlextMetric) -> FlextMetric:
-        if self._totals.add(metric):
-            self._metrics_store.bound(*(self._totals.bounds or bounds_in_force()))
-            self._metrics_store.add(metric)
+        series = self._totals.add(metric)
+        if series is not None:
+            self._shelf.bound(*(self._totals.bounds or bounds_in_force()))
+            self._shelf.add(StoredMetric(metric, series))
         emit_metric(metric)
         return metric
 
@@ -162,15 +165,15 @@ class FlextMetricsService:
             limit: Of the answer.
         """
 
-        def is_wanted(metric: FlextMetric) -> bool:
+        def is_wanted(metric: StoredMetric) -> bool:
             return (
                 (name is None or metric.name == name)
                 and (metric_type is None or metric.metric_type == metric_type.lower())
-                and (not tags or has_tags(metric, tags))
+                and (not tags or metric.has_tags(tags))
             )
 
-        found = self._metrics_store.newest(newest_limit(limit), is_wanted)
-        return FlextResult[list[FlextMetric]].ok(found)
+        found = self._shelf.newest(newest_limit(limit), is_wanted)
+        return FlextResult[list[FlextMetric]].ok([each.entity() for each in found])
 
     @never_raises
     def get_metrics_summary(self) -> FlextResult[dict[str, Any]]:
@@ -188,7 +191,7 @@ class FlextMetricsService:
     def reset_metrics(self) -> FlextResult[None]:
         """Empty the store and the totals of the container."""
         self._totals.clear()
-        self._metrics_store.clear()
+        self._shelf.clear()
         return FlextResult[None].ok(None)
 
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from math import inf
@@ -29,6 +29,7 @@ class SeriesKey(NamedTuple):
 class Series:
     """The state of one series."""
 
+    key: SeriesKey
     unit: str
     began_ns: int
     """On the monotonic clock: orders series by age."""
@@ -54,8 +55,8 @@ def added(left: float | Decimal, right: float | Decimal) -> float | Decimal:
     return float(left) + float(right)
 
 
-def _begin(metric: FlextMetric) -> Series:
-    series = Series(metric.unit, time.monotonic_ns())
+def _begin(key: SeriesKey, metric: FlextMetric) -> Series:
+    series = Series(key, metric.unit, time.monotonic_ns())
     if metric.metric_type == "histogram":
         series.distribution = Distribution(buckets_for(metric.unit))
     elif isinstance(metric.value, Decimal):
@@ -80,24 +81,24 @@ class MetricTotals:
             self._series: LatestSeries[SeriesKey, Series] = LatestSeries()
             self.recorded = 0
 
-    def add(self, metric: FlextMetric) -> bool:
+    def add(self, metric: FlextMetric) -> Series | None:
         """Count a valid metric; not again when it or a copy was counted here before.
 
         Returns:
-            Whether it was counted now.
+            Its series, ``None`` when it was not counted.
         """
         key = SeriesKey(
             metric.name, metric.metric_type, tuple(sorted(metric.tags.items()))
         )
         with self._lock:
             if not metric.emission().take(self._mark):
-                return False
+                return None
             series = self._series.latest(key)
             if series is None:
-                series = self._series.add(key, _begin(metric))
+                series = self._series.add(key, _begin(key, metric))
             series.add(metric)
             self.recorded += 1
-        return True
+            return series
 
     def rows(self) -> list[Row]:
         """Give every series as it is now, the least recently updated first."""
@@ -188,8 +189,3 @@ def figures_of(series: Iterable[Series]) -> dict[str, float]:
         "max": max((part.high for part in parts), default=-inf),
         "mean": total / count if count else 0.0,
     }
-
-
-def has_tags(metric: FlextMetric, tags: Mapping[str, object]) -> bool:
-    """Whether a metric carries all of these tags."""
-    return all(metric.tags.get(str(key)) == str(tags[key]) for key in tags)
