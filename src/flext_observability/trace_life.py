@@ -89,20 +89,20 @@ class TraceLife(Emission):
     __slots__ = (
         "__weakref__",
         "_finalizer",
-        "_lock",
         "_span",
         "_tallies",
         "_tokens",
         "context",
         "has_final_id",
         "is_stamped",
+        "lock",
         "parent",
         "started_ns",
     )
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.RLock()  # a finalizer may run while we hold it
+        self.lock = threading.RLock()  # a finalizer may run while we hold it
         self._span: Span = trace.INVALID_SPAN
         self._finalizer: Any = None
         self.started_ns = 0
@@ -131,8 +131,8 @@ class TraceLife(Emission):
         ids: tuple[int, int],
         parent: SpanContext | None,
         attributes: Mapping[str, AnyValue],
-    ) -> bool:
-        """Start the span unless that was done already.
+    ) -> None:
+        """Start the span; whoever calls holds the lock and has claimed it.
 
         Args:
             name: Of the span.
@@ -140,27 +140,23 @@ class TraceLife(Emission):
             parent: Of the same trace; ``None`` makes a root.
             attributes: Clean ones.
         """
-        with self._lock:
-            if not self.claim():
-                return False
-            self.parent = parent
-            self._span = _start(name, ids, parent, attributes)
-            self.context = self._span.get_span_context()
-            self.started_ns = time.perf_counter_ns()
-            # What is handed over must not hold the life; the tallies may still grow.
-            self._finalizer = finalize(
-                self,
-                _end_dropped,
-                os.getpid(),
-                self._span,
-                self.started_ns,
-                self._tallies,
-            )
-            self._finalizer.atexit = False  # see _Running
+        self.parent = parent
+        self._span = _start(name, ids, parent, attributes)
+        self.context = self._span.get_span_context()
+        self.started_ns = time.perf_counter_ns()
+        # What is handed over must not hold the life; the tallies may still grow.
+        self._finalizer = finalize(
+            self,
+            _end_dropped,
+            os.getpid(),
+            self._span,
+            self.started_ns,
+            self._tallies,
+        )
+        self._finalizer.atexit = False  # see _Running
         known_traces.add(self.context, parent, self)
         if self._span.is_recording():
             _running.add(self)
-        return True
 
     def join(self, tally: Tally, entity_id: str) -> bool:
         """Be counted by a tally, once.
@@ -172,7 +168,7 @@ class TraceLife(Emission):
         Returns:
             Whether it did not count this trace before.
         """
-        with self._lock:
+        with self.lock:
             if any(known is tally for known, _ in self._tallies):
                 return False
             self._tallies.append((tally, entity_id))
@@ -194,7 +190,7 @@ class TraceLife(Emission):
         Returns:
             Seconds since it began; ``None`` when there was nothing to end.
         """
-        with self._lock:
+        with self.lock:
             if self._finalizer is None or self._finalizer.detach() is None:
                 return None
             span, self._span = self._span, NonRecordingSpan(self.context)

@@ -150,18 +150,20 @@ class FlextTrace(FlextEntity):
             Whether this call started it.
         """
         life = self._life
-        ids = (int(self.trace_id, 16), int(self.span_id, 16))
-        if life.done or not life.begin(
-            self.operation_name, ids, self._parent_in(ids), self.span_attributes()
-        ):
-            return False
-        if not self._life.has_final_id:
-            self._life.has_final_id = True
-            self.id = write_traceparent(*ids, int(life.context.trace_flags))
-        self.status = "running"
-        if "start_time" not in self.model_fields_set:
-            self.start_time = utc_now()
-            self._life.is_stamped = True
+        with life.lock:
+            if not life.claim():
+                return False
+            ids = (int(self.trace_id, 16), int(self.span_id, 16))
+            life.begin(
+                self.operation_name, ids, self._parent_in(ids), self.span_attributes()
+            )
+            if not life.has_final_id:
+                life.has_final_id = True
+                self.id = write_traceparent(*ids, int(life.context.trace_flags))
+            self.status = "running"
+            if "start_time" not in self.model_fields_set:
+                self.start_time = utc_now()
+                life.is_stamped = True
         return True
 
     def _parent_in(self, ids: tuple[int, int]) -> SpanContext | None:

@@ -489,6 +489,31 @@ def test_parent_by_id(server: Collector) -> None:
     assert "flext.parent_trace_id" not in seen.attributes
 
 
+def test_parent_in_another_process(collector: Collector) -> None:
+    """The id is the whole handle: a child process hangs its spans under it."""
+    start(collector)
+    program = f"""
+        import sys
+        import flext_observability as fo
+        address = {{"endpoint": {collector.endpoint!r}}}
+        fo.setup("pay", protocol={collector.protocol!r}, **address).unwrap()
+        with fo.flext_create_trace("by id", parent_trace_id=sys.argv[1]).unwrap():
+            with fo.flext_span("inside"):
+                pass
+        with fo.flext_extract_headers({{"traceparent": sys.argv[1]}}):
+            fo.flext_create_trace("by header").unwrap().complete().unwrap()
+    """
+    trace = fo.flext_create_trace("parent").unwrap()
+    run_program(program, trace.id).ok()
+    trace.complete().unwrap()
+    flush()
+    for name in ("by id", "by header"):
+        seen = collector.span(name)
+        assert (seen.trace_id, seen.parent_span_id) == (trace.trace_id, trace.span_id)
+    assert collector.span("inside").parent_span_id == collector.span("by id").span_id
+    assert collector.span("parent").span_id == trace.span_id
+
+
 def test_parent_by_trace_id(server: Collector) -> None:
     """A trace id leads to the first local span of a known trace."""
     first = fo.flext_create_trace("first").unwrap()

@@ -381,6 +381,7 @@ def test_trace_info(tracing: fo.FlextTracingService) -> None:
         "child_traces": [by_block, by_id],
     }
     assert set(fo.FlextTrace.model_fields) <= set(info)
+    assert tracing.get_trace_info(parent).unwrap() == info
 
 
 def test_search(tracing: fo.FlextTracingService) -> None:
@@ -466,6 +467,7 @@ def test_one_thread_ends_it(tracing: fo.FlextTracingService) -> None:
         with ThreadPoolExecutor(8) as pool:
             done = [pool.submit(start_and_end) for _ in range(8)]
         assert [each.result() for each in done].count(True) == 1
+        assert trace.status == "completed"
     info = tracing.get_tracing_summary().unwrap()["service_info"]
     assert (info["traces_started"], info["traces_completed"]) == (20, 20)
     assert info["active_traces"] == 0

@@ -234,7 +234,7 @@ class FlextTracingService:
     # -- asking
 
     @never_raises
-    def get_trace_info(self, trace_id: str) -> FlextResult[dict[str, Any]]:
+    def get_trace_info(self, trace_id: FlextTrace | str) -> FlextResult[dict[str, Any]]:
         """Describe a trace.
 
         Args:
@@ -245,7 +245,7 @@ class FlextTracingService:
             traces with the same ``trace_id``, the oldest first) and ``child_traces``
             (ids of those right below it).
         """
-        found = self._find(trace_id)
+        found = self._started(trace_id)
         if found.is_failure:
             return FlextResult[dict[str, Any]].fail(found.error)
         trace = found.data
