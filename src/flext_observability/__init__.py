@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .instruments import flext_counter, flext_gauge, flext_histogram
     from .logs import FlextLogger, FlextStructuredLogger, get_logger
     from .monitor import FlextObservabilityMonitor
-    from .monitoring import flext_add_attributes, flext_monitor_function, flext_span
+    from .monitoring import flext_monitor_function
     from .platform import FlextObservabilityPlatformV2
     from .propagation import (
         flext_correlation_scope,
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from .services.logging import FlextLoggingService
     from .services.metrics import FlextMetricsService
     from .services.tracing import FlextTracingService
+    from .spans import flext_add_attributes, flext_span
     from .system import FlextMetricsCollector
     from .traces import FlextTrace
     from .typings import FlextObservabilityTypes
@@ -132,7 +133,8 @@ _MODULES = {
     "instruments": ("flext_counter", "flext_gauge", "flext_histogram"),
     "logs": ("FlextLogger", "FlextStructuredLogger", "get_logger"),
     "monitor": ("FlextObservabilityMonitor",),
-    "monitoring": ("flext_add_attributes", "flext_monitor_function", "flext_span"),
+    "monitoring": ("flext_monitor_function",),
+    "spans": ("flext_add_attributes", "flext_span"),
     "platform": ("FlextObservabilityPlatformV2",),
     "propagation": (
         "flext_correlation_scope",

@@ -162,6 +162,7 @@ class FlextObservabilityConfig(BaseSettings):
 
     endpoint: str | None = Field(
         default=None,
+        repr=False,  # it may hold credentials
         description="Collector for all signals; gRPC to localhost:4317 when unset.",
         json_schema_extra=_fix(
             "Give a URL such as http://localhost:4317 (gRPC) "
@@ -345,8 +346,13 @@ class FlextObservabilityConfig(BaseSettings):
         """Order the sources, strongest first."""
         return (
             init_settings,
-            EnvSettingsSource(settings_cls, env_prefix="FLEXT_OBSERVABILITY_"),
-            EnvSettingsSource(settings_cls, env_prefix="OBSERVABILITY_"),
+            # An empty variable counts as unset, as the specification has it for OTEL_*.
+            EnvSettingsSource(
+                settings_cls, env_prefix="FLEXT_OBSERVABILITY_", env_ignore_empty=True
+            ),
+            EnvSettingsSource(
+                settings_cls, env_prefix="OBSERVABILITY_", env_ignore_empty=True
+            ),
             _FlextVariables(settings_cls),
         )
 
@@ -358,12 +364,12 @@ class FlextObservabilityConfig(BaseSettings):
         """Let OTEL_* fill what no stronger source named."""
         given = dict(cast("Mapping[str, Any]", data))
         otel = {k: v for k, v in _otel_values().items() if k not in given}
-        interval_s = otel.pop("metrics_export_interval_s", None)
+        # Our bounds do not apply to these: the variables keep the SDK's meaning.
+        loose = {k: otel.pop(k) for k in _LOOSE_FIELDS if k in otel}
         config = handler({**otel, **given})
-        if interval_s is not None:
-            # Our bounds do not apply: the variable keeps the SDK's meaning.
-            object.__setattr__(config, "metrics_export_interval_s", interval_s)
-            otel["metrics_export_interval_s"] = interval_s
+        for field, value in loose.items():
+            object.__setattr__(config, field, value)
+        otel |= loose
         config._from_otel = frozenset(otel)  # noqa: SLF001 - our own
         return config
 
@@ -375,14 +381,10 @@ class FlextObservabilityConfig(BaseSettings):
     @field_validator("headers")
     @classmethod
     def _check_headers(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name, value in headers.items():
-            if not _HEADER_NAME.fullmatch(name):
-                message = "a name is no legal header name"
-                raise ValueError(message)
-            if not value.get_secret_value().isprintable():
-                message = f"the value of {name!r} holds line breaks or control marks"
-                raise ValueError(message)
-        return headers
+        return {
+            name: SecretStr(checked_header(name, value.get_secret_value()))
+            for name, value in headers.items()
+        }
 
     @field_validator("certificate", "client_certificate", "client_key")
     @classmethod
@@ -516,7 +518,6 @@ def _otel_values() -> dict[str, Any]:
             ("protocol", "EXPORTER_OTLP_PROTOCOL"),
             ("headers", "EXPORTER_OTLP_HEADERS"),
             ("compression", "EXPORTER_OTLP_COMPRESSION"),
-            ("timeout_s", "EXPORTER_OTLP_TIMEOUT"),
             ("certificate", "EXPORTER_OTLP_CERTIFICATE"),
             ("client_certificate", "EXPORTER_OTLP_CLIENT_CERTIFICATE"),
             ("client_key", "EXPORTER_OTLP_CLIENT_KEY"),
@@ -525,13 +526,30 @@ def _otel_values() -> dict[str, Any]:
         if env.get(f"OTEL_{variable}", "").strip()
     }
     values |= _otel_resource_values()
-    interval_ms = env.get("OTEL_METRIC_EXPORT_INTERVAL", "")
-    try:
-        if interval_ms and float(interval_ms) > 0:
-            values["metrics_export_interval_s"] = float(interval_ms) / 1000
-    except ValueError:
-        pass  # as the SDK does: the default stays
+    if "headers" in values:  # the SDK skips what it cannot read, item by item
+        items = str(values["headers"]).split(",")
+        values["headers"] = ",".join(item for item in items if "=" in item)
+    for field, variable, divisor in (
+        ("timeout_s", "OTEL_EXPORTER_OTLP_TIMEOUT", 1),
+        ("metrics_export_interval_s", "OTEL_METRIC_EXPORT_INTERVAL", 1000),
+    ):
+        number = _positive_number(env.get(variable, ""))
+        values.pop(field, None)
+        if number is not None:
+            values[field] = number / divisor
     return values
+
+
+_LOOSE_FIELDS = ("timeout_s", "metrics_export_interval_s")
+
+
+def _positive_number(text: str) -> float | None:
+    """Read a number above 0; ``None`` for anything else, as the SDK does."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if number > 0 else None
 
 
 def _otel_resource_values() -> dict[str, str]:
@@ -553,6 +571,22 @@ def _otel_resource_values() -> dict[str, str]:
 
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
+
+
+def checked_header(name: str, value: str) -> str:
+    """Give a header's value without space around it.
+
+    Raises:
+        ValueError: Name or value is not legal in HTTP; the text shows no value.
+    """
+    if not _HEADER_NAME.fullmatch(name):
+        message = "a name is no legal header name"
+        raise ValueError(message)
+    value = value.strip(" \t")
+    if not value.isprintable() or not value.isascii():
+        message = f"the value of {name!r} holds other than printable ASCII characters"
+        raise ValueError(message)
+    return value
 
 
 def checked_pem(path: str) -> str:

@@ -139,6 +139,7 @@ class FlextObservabilityConstants:
     ATTR_CODE_FUNCTION_NAME: Final = "code.function.name"
     ATTR_CODE_FILE_PATH: Final = "code.file.path"
     ATTR_CODE_LINE_NUMBER: Final = "code.line.number"
+    ATTR_CODE_STACKTRACE: Final = "code.stacktrace"
     ATTR_ERROR_TYPE: Final = "error.type"
     ATTR_EXCEPTION_TYPE: Final = "exception.type"
     ATTR_EXCEPTION_MESSAGE: Final = "exception.message"

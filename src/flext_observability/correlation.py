@@ -100,20 +100,28 @@ def leave_correlation(token: Token[str]) -> None:
     restore(token)
 
 
-def restore(token: object) -> None:
+def restore(token: object, set_here: object = None) -> None:
     """Undo a context switch, quietly when it happened in another context.
 
     A generator that is closed by the garbage collector or by another task ends in a
     context that the switch never touched. There is nothing to undo there, and the
-    OTel API would log an error with a traceback.
+    OTel API would log an error with a traceback. A copy of the context, though, holds
+    what was switched to, and must let go of it.
+
+    Args:
+        token: Of the switch.
+        set_here: What was switched to, if that is known.
     """
     if not isinstance(token, Token):
         detach(cast("Token[Context]", token))  # a foreign runtime context
         return
+    switch = cast("Token[object]", token)
     try:
-        cast("Token[object]", token).var.reset(cast("Token[object]", token))
+        switch.var.reset(switch)
     except (ValueError, RuntimeError):
-        return
+        is_ours = set_here is not None and switch.var.get(None) is set_here
+        if is_ours and switch.old_value is not Token.MISSING:
+            switch.var.set(switch.old_value)
 
 
 def read_headers(headers: object) -> dict[str, str]:
@@ -135,8 +143,15 @@ def read_headers(headers: object) -> dict[str, str]:
             continue
         name, value = (_header_text(part) for part in cast("list[object]", pair))
         if name and value is not None:
-            found[name.lower()] = value
+            _add_header(found, name.lower(), value)
     return found
+
+
+def _add_header(found: dict[str, str], name: str, value: str) -> None:
+    """Keep a header; W3C lets these two come in several parts."""
+    if name in {"tracestate", "baggage"} and name in found:
+        value = f"{found[name]},{value}"[:_HEADER_LENGTH_LIMIT]
+    found[name] = value
 
 
 def _header_text(part: object) -> str | None:

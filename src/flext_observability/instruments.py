@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from . import runtime
-from ._pipeline.values import clean_labels, clean_number, clean_text
+from ._pipeline.values import clean_labels, clean_number, clean_text, legal_metric_name
 from .constants import FlextObservabilityConstants as C
 from .constants import buckets_for
-from .monitoring import legal_metric_name
 
 
 class _Instrument:

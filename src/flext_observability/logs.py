@@ -2,7 +2,7 @@
 
 import json
 import sys
-import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from logging import getLevelNamesMapping
 from typing import Any, Self
@@ -17,7 +17,6 @@ from .correlation import flext_get_correlation_id
 from .result import FlextResult
 
 _LEVELS = getLevelNamesMapping()
-_write_lock = threading.Lock()
 
 
 def _is_wanted(level: str) -> bool:
@@ -33,6 +32,8 @@ def _log(
     try:
         if not _is_wanted(level):
             return FlextResult[None].ok(None)
+        if not message and "message" in data:  # called as info(message="…")
+            message = data.pop("message")
         attributes = clean_attributes(data)
         error = sys.exc_info()[1] if has_exception else None
         if error is not None:
@@ -94,9 +95,9 @@ def _json(value: object) -> str:
 def _write(line: str) -> None:
     stream = sys.stderr
     if stream is not None:  # pythonw and some servers have none
-        with _write_lock:
-            stream.write(f"{line}\n")
-            stream.flush()
+        # One write, no lock: a lock would hang a forked child or a signal handler.
+        stream.write(f"{line}\n")
+        stream.flush()
 
 
 class FlextLogger:
@@ -122,32 +123,34 @@ class FlextLogger:
         text = clean_text(message)
         if args:
             try:
-                text = str(message) % args
+                # One mapping fills `%(name)s`, as in standard logging.
+                only = args[0] if len(args) == 1 else None
+                text = str(message) % (only if isinstance(only, Mapping) else args)
             except Exception:  # noqa: BLE001 - a wrong template still says something
                 text = f"{text} {clean_text(args)}"
         _log(level, self.name, text, context, has_exception=has_exception)
 
-    def debug(self, message: object, *args: object, **context: Any) -> None:
+    def debug(self, message: object = "", /, *args: object, **context: Any) -> None:
         """Log at DEBUG: ``%`` arguments for the message, keywords as data."""
         self._log("DEBUG", message, args, context)
 
-    def info(self, message: object, *args: object, **context: Any) -> None:
+    def info(self, message: object = "", /, *args: object, **context: Any) -> None:
         """Log at INFO: ``%`` arguments for the message, keywords as data."""
         self._log("INFO", message, args, context)
 
-    def warning(self, message: object, *args: object, **context: Any) -> None:
+    def warning(self, message: object = "", /, *args: object, **context: Any) -> None:
         """Log at WARNING: ``%`` arguments for the message, keywords as data."""
         self._log("WARNING", message, args, context)
 
-    def error(self, message: object, *args: object, **context: Any) -> None:
+    def error(self, message: object = "", /, *args: object, **context: Any) -> None:
         """Log at ERROR: ``%`` arguments for the message, keywords as data."""
         self._log("ERROR", message, args, context)
 
-    def critical(self, message: object, *args: object, **context: Any) -> None:
+    def critical(self, message: object = "", /, *args: object, **context: Any) -> None:
         """Log at CRITICAL: ``%`` arguments for the message, keywords as data."""
         self._log("CRITICAL", message, args, context)
 
-    def exception(self, message: object, *args: object, **context: Any) -> None:
+    def exception(self, message: object = "", /, *args: object, **context: Any) -> None:
         """Log at ERROR with the exception that is being handled."""
         self._log("ERROR", message, args, context, has_exception=True)
 
@@ -178,7 +181,7 @@ class FlextStructuredLogger:
         self.name = clean_text(name)
         self._bound: dict[str, Any] = {}
 
-    def bind(self, **data: Any) -> Self:
+    def bind(self, /, **data: Any) -> Self:
         """Give a logger that adds data to every line; this one stays as it is."""
         bound = type(self)(self.name)
         bound._bound = {**self._bound, **data}  # noqa: SLF001 - same class
@@ -195,27 +198,27 @@ class FlextStructuredLogger:
         merged = {**self._bound, **data}
         return _log(level, self.name, message, merged, has_exception=has_exception)
 
-    def debug(self, message: str, **data: Any) -> FlextResult[None]:
+    def debug(self, message: str = "", /, **data: Any) -> FlextResult[None]:
         """Log at DEBUG."""
         return self._log("DEBUG", message, data)
 
-    def info(self, message: str, **data: Any) -> FlextResult[None]:
+    def info(self, message: str = "", /, **data: Any) -> FlextResult[None]:
         """Log at INFO."""
         return self._log("INFO", message, data)
 
-    def warning(self, message: str, **data: Any) -> FlextResult[None]:
+    def warning(self, message: str = "", /, **data: Any) -> FlextResult[None]:
         """Log at WARNING."""
         return self._log("WARNING", message, data)
 
-    def error(self, message: str, **data: Any) -> FlextResult[None]:
+    def error(self, message: str = "", /, **data: Any) -> FlextResult[None]:
         """Log at ERROR."""
         return self._log("ERROR", message, data)
 
-    def critical(self, message: str, **data: Any) -> FlextResult[None]:
+    def critical(self, message: str = "", /, **data: Any) -> FlextResult[None]:
         """Log at CRITICAL."""
         return self._log("CRITICAL", message, data)
 
-    def exception(self, message: str, **data: Any) -> FlextResult[None]:
+    def exception(self, message: str = "", /, **data: Any) -> FlextResult[None]:
         """Log at ERROR with the exception that is being handled."""
         return self._log("ERROR", message, data, has_exception=True)
 

@@ -10,12 +10,16 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from . import runtime
 from ._pipeline.log_bridge import severity_of
-from ._pipeline.values import clean_attributes, clean_labels, clean_text
+from ._pipeline.values import (
+    clean_attributes,
+    clean_labels,
+    clean_text,
+    legal_metric_name,
+)
 from .constants import FlextObservabilityConstants as C
 from .constants import buckets_for
 from .container import FlextContainer
 from .entities import FlextAlert, FlextHealthCheck, FlextLogEntry, FlextMetric
-from .monitoring import legal_metric_name
 from .store import Shelf
 from .traces import FlextTrace, created_traces
 

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_KEPT_LIMIT = 10_000
+
 _logger = getLogger("flext_observability")
 
 
@@ -181,7 +183,7 @@ class _State:
         self._former_propagator: TextMapPropagator | None = None
         self._proxies: Any = None
         self.kept: dict[str, Any] = {}  # our own tracer, logger and histograms
-        self._final: FlextObservabilityStatus | None = None
+        self._closed: Pipeline | None = None
         self._hooked = False
         # In a forked child: the parent's pipeline, and for good, because letting go
         # of its gRPC channel would touch threads that do not exist here.
@@ -191,6 +193,9 @@ class _State:
     # -- the providers OTel was given
 
     def proxies(self) -> Any:
+        # No lock where it is made already: `setup` and `shutdown` hold it for seconds.
+        if self._proxies is not None:
+            return self._proxies
         with self.lock:
             if self._proxies is None:
                 from ._pipeline import proxies
@@ -230,11 +235,11 @@ class _State:
         if former is not None:
             known = former.extras.metric_readers
             release_readers([r for r in extras.metric_readers if r in known])
-        pipeline = build_pipeline(config, extras)
         try:
+            pipeline = build_pipeline(config, extras)
             pipeline.start(former)
-        except FlextObservabilityConfigurationError:
-            pipeline.close(time.monotonic())
+        except Exception:
+            self._restore_readers(former, extras)
             raise
         self._exchange(pipeline)
         self._key = key
@@ -245,6 +250,17 @@ class _State:
             former.hand_over(pipeline)
             deadline = time.monotonic() + former.config.exit_budget_s
             former.close(deadline, successor=extras)
+
+    def _restore_readers(self, former: "Pipeline | None", extras: "Extras") -> None:
+        """Give the caller's readers back after a setup that came to nothing."""
+        from ._pipeline.providers import release_readers
+
+        release_readers(extras.metric_readers)
+        if former is None or former.meter_provider is None:
+            return
+        for reader in former.extras.metric_readers:
+            if reader in extras.metric_readers:
+                former.meter_provider.add_metric_reader(reader)
 
     def _exchange(self, pipeline: "Pipeline | None") -> None:
         tracers, meters, loggers = self.proxies()
@@ -347,7 +363,7 @@ class _State:
             self._undo_executors()
             self._undo_executors = None
         pipeline.close(deadline)
-        self._final = _status_of(pipeline, running=False)
+        self._closed = pipeline
         self._exchange(None)
         self._key = None
         _forget_config()
@@ -363,25 +379,33 @@ class _State:
     def last_status(self) -> FlextObservabilityStatus:
         pipeline = self.live()
         if pipeline is not None:
-            return _status_of(pipeline, running=bool(pipeline.ledgers))
-        return self._final or FlextObservabilityStatus(signals=_no_ledgers())
+            return _status_of(pipeline, running=pipeline.is_producing())
+        if self._closed is not None:  # late records are still counted there
+            return _status_of(self._closed, running=False)
+        return FlextObservabilityStatus(signals=_no_ledgers())
 
     # -- fork
 
     def after_fork(self) -> None:
         """Start over in a forked child: the records queued here are the parent's."""
         self.lock = threading.RLock()
-        self._final = None
+        self._closed = None
         if self.pipeline is None:
             return
         from ._pipeline.proxies import Awakening
 
+        # Spans that are open now end here, into locks that nobody may release.
+        self.pipeline.abandon()
         self._inherited.append(self.pipeline)
         self.pipeline = None
         self.is_asleep = True
         tracers, meters, loggers = self.proxies()
         for proxy in (meters, tracers, loggers):
             proxy.after_fork(Awakening(partial(self._awakened, proxy)))
+
+    def inherited(self) -> "Pipeline | None":
+        """Give the parent's pipeline in a forked child that has none of its own yet."""
+        return self._inherited[-1] if self.is_asleep else None
 
     def _awakened(self, proxy: Any) -> Any:
         self._awake()
@@ -400,7 +424,9 @@ class _State:
             self.is_asleep = False
             parents = self._inherited[-1]
             release_readers(parents.extras.metric_readers)
-            stated = "service.instance.id" in parents.config.resource_attributes
+            variable = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+            key = "service.instance.id"
+            stated = key in parents.config.resource_attributes or key in variable
             pipeline = build_pipeline(
                 parents.config,
                 parents.extras,
@@ -577,7 +603,13 @@ def _fields_set(config: object) -> dict[str, object]:
             f"{short_repr(config)}. Give single settings as keywords of setup()."
         )
         raise FlextObservabilityConfigurationError(message)
-    return {name: getattr(config, name) for name in cast("set[str]", names)}
+    # What OTEL_* said is weaker than an argument, and is read again anyway.
+    is_stated: Callable[[str], bool] | None = getattr(config, "is_stated", None)
+    return {
+        name: getattr(config, name)
+        for name in cast("set[str]", names)
+        if is_stated is None or is_stated(name)
+    }
 
 
 def _parts(name: str, parts: object) -> tuple[object, ...]:
@@ -656,6 +688,11 @@ def _warn_about_obsolete_variables() -> None:
         )
 
 
+def _seconds(timeout_s: float) -> float:
+    """Read a timeout: not negative, and no longer than a thread can wait."""
+    return min(max(0.0, float(timeout_s)), threading.TIMEOUT_MAX / 2)
+
+
 def flush(timeout_s: float = 5.0) -> FlextResult[None]:
     """Send what was recorded so far.
 
@@ -669,7 +706,8 @@ def flush(timeout_s: float = 5.0) -> FlextResult[None]:
         pipeline = _state.live()
         if pipeline is None:
             return FlextResult[None].ok(None)
-        left = pipeline.flush(time.monotonic() + max(0.0, float(timeout_s)))
+        timeout_s = _seconds(timeout_s)
+        left = pipeline.flush(time.monotonic() + timeout_s)
     except Exception as error:  # noqa: BLE001 - a flush never raises into the host
         return FlextResult[None].fail(f"flush failed: {error}", exception=error)
     if not left:
@@ -700,7 +738,7 @@ def shutdown(timeout_s: float | None = None) -> FlextResult[None]:
             if pipeline is None:
                 return FlextResult[None].ok(None)
             budget_s = pipeline.config.exit_budget_s if timeout_s is None else timeout_s
-            lost = _state.stop(time.monotonic() + max(0.0, float(budget_s)))
+            lost = _state.stop(time.monotonic() + _seconds(budget_s))
     except Exception as error:  # noqa: BLE001 - a shutdown never raises into the host
         return FlextResult[None].fail(f"shutdown failed: {error}", exception=error)
     if not lost:
@@ -727,7 +765,7 @@ def is_running() -> bool:
 
 def current_config() -> "FlextObservabilityConfig | None":
     """Give the settings in force, ``None`` before setup."""
-    pipeline = _state.pipeline
+    pipeline = _state.pipeline or _state.inherited()
     return None if pipeline is None else pipeline.config
 
 
@@ -764,9 +802,12 @@ def kept(key: str, make: "Callable[[], T]") -> "T":
         make: Makes it.
     """
     found: T | None = _state.kept.get(key)
-    if found is None:
-        found = _state.kept[key] = make()
-    return found
+    if found is not None:
+        return found
+    if len(_state.kept) >= _KEPT_LIMIT:  # names made at run time; start over
+        _state.kept.clear()
+    made: T = _state.kept.setdefault(key, make())
+    return made
 
 
 def tracer() -> "Tracer":

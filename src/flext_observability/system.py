@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from . import runtime
-from ._pipeline.values import clean_number, clean_text
+from ._pipeline.values import clean_number, clean_text, legal_metric_name
 from .constants import FlextObservabilityConstants as C
-from .monitoring import legal_metric_name
 from .result import FlextResult
 from .services.membership import container_or_global
 from .services.metrics import FlextMetricsService

@@ -28,7 +28,7 @@ from ._pipeline.values import clean_text, exception_attributes
 from .constants import FlextObservabilityConstants as C
 from .correlation import restore
 from .entities import Emission
-from .monitoring import categorize
+from .failures import categorize
 from .traceparent import known_traces
 
 DROPPED: Final = "dropped"

@@ -4,7 +4,7 @@ https://www.w3.org/TR/trace-context/#traceparent-header
 """
 
 import re
-from contextlib import suppress
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -68,14 +68,19 @@ class _Recent(Generic[K, V]):
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._found: dict[K, V] = {}
+        self._order: deque[K] = deque()
 
     def put(self, key: K, value: V) -> V:
         """Keep a value unless the key is known; give the value that is kept."""
+        known = self._found.get(key)
+        if known is not None:
+            return known
         kept = self._found.setdefault(key, value)
-        while len(self._found) > self._limit:
-            # Another thread may have been faster; then there is less to do.
-            with suppress(RuntimeError, StopIteration):
-                self._found.pop(next(iter(self._found)), None)
+        if kept is value:
+            self._order.append(key)
+            # Each adds one and takes one out, so it stays at the limit.
+            if len(self._order) > self._limit:
+                self._found.pop(self._order.popleft(), None)
         return kept
 
     def get(self, key: K) -> V | None:

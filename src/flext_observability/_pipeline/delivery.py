@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..constants import DropReason, Signal
@@ -56,6 +57,34 @@ class Bounds:
     """Deadline of one request."""
 
 
+class Bell:
+    """Wakes a thread; may be rung anywhere.
+
+    An ``Event`` cannot be set by a signal handler or a finalizer that interrupts its
+    own ``set``; putting into a ``SimpleQueue`` is documented to be reentrant.
+    """
+
+    def __init__(self) -> None:
+        self._rings: SimpleQueue[None] = SimpleQueue()
+        self._has_rung = False
+
+    def ring(self) -> None:
+        """Wake who waits, or who will wait next."""
+        if not self._has_rung:
+            self._has_rung = True
+            self._rings.put(None)
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for a ring since the last wait, at most for a time.
+
+        What is waited for is looked at after it: a ring that comes in between is not
+        lost, its cause is seen.
+        """
+        with suppress(Empty):
+            self._rings.get(timeout=timeout_s)
+        self._has_rung = False
+
+
 class Delivery(Generic[T]):
     """One signal's way to one destination.
 
@@ -94,8 +123,10 @@ class Delivery(Generic[T]):
         self._queue: deque[T] = deque()
         self._lock = threading.RLock()  # a finalizer may emit while we hold it
         self._in_flight = 0  # ledger units of the batch under way
-        self._wake = threading.Event()  # there is enough to send
-        self._hurry = threading.Event()  # somebody waits: cut pauses short
+        self._wake = Bell()  # there is enough to send
+        self._hurry = Bell()  # somebody waits: cut pauses short
+        self._poll_asked = False
+        self._polled = threading.Event()
         self._closing = False
         self._gave_up = False
         self._deadline = math.inf
@@ -104,23 +135,28 @@ class Delivery(Generic[T]):
     def put(self, record: T) -> None:
         """Take a record, or count it as dropped when the queue is full."""
         count = self._size(record)
-        self.ledger.accept(count)
-        if self._gave_up:
-            self.ledger.drop(DropReason.EXIT, count)
-            return
-        if len(self._queue) >= self._bounds.queue_records:
-            self.ledger.drop(DropReason.QUEUE_FULL, count)
-            self._notices.error(
-                f"queue_full_{self.signal}",
-                f"{self.signal.value} come faster than they can be delivered: "
-                f"{self._bounds.queue_records} are waiting, further ones are dropped",
-            )
-            return
-        self._queue.append(record)
-        if self._thread is None:
+        with self._lock:  # against `_give_up`, after which nothing may be appended
+            if self._gave_up:
+                self.ledger.refuse(DropReason.EXIT, count)
+                return
+            waiting = len(self._queue)
+            if waiting < self._bounds.queue_records:
+                self.ledger.accept(count)
+                self._queue.append(record)
+        if waiting >= self._bounds.queue_records:
+            self._refuse(count)
+        elif self._thread is None:
             self.start()
-        elif len(self._queue) >= self._bounds.batch_records:
-            self._wake.set()
+        elif waiting + 1 >= self._bounds.batch_records:
+            self._wake.ring()
+
+    def _refuse(self, count: int) -> None:
+        self.ledger.refuse(DropReason.QUEUE_FULL, count)
+        self._notices.error(
+            f"queue_full_{self.signal}",
+            f"{self.signal.value} come faster than they can be delivered: "
+            f"{self._bounds.queue_records} are waiting, further ones are dropped",
+        )
 
     def start(self) -> None:
         """Start the thread unless it runs."""
@@ -144,9 +180,30 @@ class Delivery(Generic[T]):
         Returns:
             Whether all of it was settled by then.
         """
-        self._hurry.set()
-        self._wake.set()
+        self.hurry()
         return self.ledger.wait_settled(deadline)
+
+    def hurry(self) -> None:
+        """Send what is queued now, without waiting for it."""
+        self._hurry.ring()
+        self._wake.ring()
+
+    def collect(self, deadline: float) -> None:
+        """Poll now, in our thread, and wait for it until the deadline.
+
+        What is polled may call the host's code, which may take its time.
+        """
+        if self._poll is None:
+            return
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            with suppress(Exception):  # a user's callback failed
+                self._poll()
+            return
+        self._polled.clear()
+        self._poll_asked = True
+        self.hurry()
+        self._polled.wait(max(0.0, deadline - time.monotonic()))
 
     def close(self, deadline: float) -> None:
         """Send what is queued until the deadline, give up the rest, let go.
@@ -158,8 +215,7 @@ class Delivery(Generic[T]):
         self._closing = True
         if self._queue and self._thread is None:
             self.start()
-        self._hurry.set()
-        self._wake.set()
+        self.hurry()
         if self._thread is None:
             self._work(self._drain)  # no thread to be had: the interpreter is leaving
         self.ledger.wait_settled(deadline)
@@ -178,8 +234,7 @@ class Delivery(Generic[T]):
             self._queue.clear()
         if left:
             self.ledger.drop(DropReason.EXIT, left)
-        self._wake.set()
-        self._hurry.set()
+        self.hurry()
 
     # -- the thread
 
@@ -200,15 +255,35 @@ class Delivery(Generic[T]):
         while not self._gave_up:
             if not self._closing:
                 self._wake.wait(max(0.0, next_poll - time.monotonic()))
-            self._wake.clear()
-            if time.monotonic() >= next_poll:
+            is_due = time.monotonic() >= next_poll
+            if is_due:
                 next_poll = time.monotonic() + self._bounds.delay_s
-                if self._poll is not None and not self._closing:
-                    with suppress(Exception):  # a user's callback failed
-                        self._poll()
-            self._drain()
+            if self._poll_asked or (is_due and not self._closing):
+                self._run_poll()
+            try:
+                self._drain()
+            except Exception as error:  # noqa: BLE001 - the thread must live
+                self._give_up_batch(error)
             if self._closing and not self._queue:
                 return
+
+    def _run_poll(self) -> None:
+        self._poll_asked = False
+        if self._poll is not None:
+            with suppress(Exception):  # a user's callback failed
+                self._poll()
+        self._polled.set()
+
+    def _give_up_batch(self, error: Exception) -> None:
+        """Count a batch that we failed to handle, which is a defect of ours."""
+        self._notices.error(
+            f"internal_{self.signal}",
+            f"delivery of {self.signal.value} failed: {type(error).__name__}: {error}",
+        )
+        with self._lock:
+            left, self._in_flight = self._in_flight, 0
+        if left:
+            self.ledger.drop(DropReason.UNENCODABLE, left)
 
     def _drain(self) -> None:
         while not self._stopped():
@@ -290,7 +365,6 @@ class Delivery(Generic[T]):
             time.sleep(min(pause_s, 0.2))
         else:
             self._hurry.wait(pause_s)
-            self._hurry.clear()
 
     def _wait_as_told(self, told_s: float) -> None:
         """Keep the time a server told us; only the end of it all is sooner."""

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from ..config import FlextObservabilityConfig, checked_endpoint, checked_pem
+from ..config import (
+    FlextObservabilityConfig,
+    checked_endpoint,
+    checked_header,
+    checked_pem,
+)
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from ..errors import FlextObservabilityConfigurationError
@@ -142,10 +147,15 @@ class _OwnVariables:
                 for name, secret in self._config.headers.items()
             }
         pairs = (item.partition("=") for item in own.split(",") if "=" in item)
-        return {
-            unquote(name.strip()).lower(): unquote(value.strip())
-            for name, _, value in pairs
-        }
+        found: dict[str, str] = {}
+        for raw_name, _, raw_value in pairs:
+            name = unquote(raw_name.strip()).lower()
+            try:
+                found[name] = checked_header(name, unquote(raw_value.strip()))
+            except ValueError as error:
+                message = f"headers: {error} (from {self.name('HEADERS')})"
+                raise FlextObservabilityConfigurationError(message) from None
+        return found
 
     def compression(self) -> str:
         own = self.text("compression", "COMPRESSION")

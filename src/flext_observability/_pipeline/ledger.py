@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from logging import getLogger
 
@@ -36,11 +37,19 @@ class Ledger:
         self._delivered = 0
         self._rejected = 0
         self._dropped: dict[DropReason, int] = {}
+        self._refused = 0  # dropped at the door: they never stood in the queue
 
     def accept(self, count: int) -> None:
         """Take records in."""
         with self._changed:
             self._accepted += count
+
+    def refuse(self, reason: DropReason, count: int) -> None:
+        """Take records in and give them up at once."""
+        with self._changed:
+            self._accepted += count
+            self._refused += count
+            self._dropped[reason] = self._dropped.get(reason, 0) + count
 
     def deliver(self, count: int, rejected: int = 0) -> None:
         """Count an answered request, less what the server rejected in it."""
@@ -72,7 +81,7 @@ class Ledger:
             )
 
     def wait_settled(self, deadline: float) -> bool:
-        """Wait until all that is accepted now is settled.
+        """Wait until all that stands in the queue now is settled, first in, first out.
 
         Args:
             deadline: On the monotonic clock, seconds.
@@ -81,9 +90,10 @@ class Ledger:
             Whether it is.
         """
         with self._changed:
-            target = self._accepted
+            # Later records that are refused must not count for earlier ones.
+            target = self._accepted - self._refused
             return self._changed.wait_for(
-                lambda: self._settled() >= target,
+                lambda: self._settled() - self._refused >= target,
                 max(0.0, deadline - time.monotonic()),
             )
 
@@ -97,7 +107,7 @@ class Notices:
     INTERVAL_S = 60.0
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come in between
         self._said: dict[str, float] = {}
         self.last_error: str | None = None
 
@@ -115,4 +125,6 @@ class Notices:
             if last is not None and now - last < self.INTERVAL_S:
                 return
             self._said[reason] = now
-        _logger.warning("%s", message)
+        # Whatever the host's filters and handlers do: we go on.
+        with suppress(Exception):
+            _logger.warning("%s", message)

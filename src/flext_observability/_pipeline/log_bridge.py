@@ -175,6 +175,8 @@ def _attributes(record: LogRecord) -> dict[str, AnyValue]:
     attributes[C.ATTR_CODE_FILE_PATH] = clean_text(record.pathname)
     attributes[C.ATTR_CODE_FUNCTION_NAME] = clean_text(record.funcName)
     attributes[C.ATTR_CODE_LINE_NUMBER] = record.lineno
+    if record.stack_info:
+        attributes[C.ATTR_CODE_STACKTRACE] = clean_text(record.stack_info)
     if record.exc_info and record.exc_info[1] is not None:
         attributes |= exception_attributes(record.exc_info[1])
     return attributes

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 from opentelemetry.propagators.textmap import TextMapPropagator
@@ -24,7 +25,7 @@ from .delivery import Delivery
 from .endpoint import Endpoint
 from .exporters import MemoryExporter
 from .ledger import Ledger, Notices, SignalLedger
-from .processors import SpanQueue
+from .processors import LogQueue, SpanQueue
 from .prometheus import PrometheusReader
 
 
@@ -60,13 +61,16 @@ class Pipeline:
     meter_provider: MeterProvider | None = None
     logger_provider: LoggerProvider | None = None
     deliveries: list[Delivery[Any]] = field(default_factory=list[Delivery[Any]])
-    pollers: list[MetricReader] = field(default_factory=list[MetricReader])
+    log_queues: list[LogQueue] = field(default_factory=list[LogQueue])
     span_queues: dict[str, SpanQueue] = field(default_factory=dict[str, SpanQueue])
     ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
     endpoints: dict[Signal, Endpoint] = field(default_factory=dict[Signal, Endpoint])
     memory: MemoryExporter | None = None
     prometheus: PrometheusReader | None = None
     prometheus_address: tuple[str, int] = ("127.0.0.1", C.PORT_PROMETHEUS_EXPORTER)
+    _foreign_thread: "ForeignThread" = field(
+        default_factory=lambda: ForeignThread()  # noqa: PLW0108 - it is defined below
+    )
 
     def start(self, former: "Pipeline | None" = None) -> None:
         """Start what does not wait for a record: metrics page and metric deliveries.
@@ -78,12 +82,20 @@ class Pipeline:
             FlextObservabilityConfigurationError: The metrics page's port is taken.
         """
         if self.prometheus is not None:
-            if former is not None and former.prometheus is not None:
-                former.prometheus.shutdown()
+            address = former.prometheus_address if former is not None else None
+            if former is not None and address == self.prometheus_address:
+                former.stop_serving()  # at another address it stays until we have ours
             self._serve(self.prometheus)
+        if self.extras.all():
+            self._foreign_thread.start()
         for delivery in self.deliveries:
             if delivery.signal is Signal.METRICS:
                 delivery.start()
+
+    def stop_serving(self) -> None:
+        """Free the port of the metrics page."""
+        if self.prometheus is not None:
+            self.prometheus.shutdown()
 
     def _serve(self, reader: PrometheusReader) -> None:
         host, port = self.prometheus_address
@@ -105,10 +117,10 @@ class Pipeline:
         Returns:
             Records per signal that are still pending then; empty when none is.
         """
-        self._collect()
-        _within(deadline, [p.force_flush for p in self._foreign()])
         for delivery in self.deliveries:
-            delivery.flush(time.monotonic())  # all at once, then wait for each
+            delivery.hurry()  # all at once; foreign parts may take the whole time
+        self._collect(deadline)
+        self._run_foreign(deadline, [p.force_flush for p in self._foreign()])
         left: dict[Signal, int] = {}
         for delivery in self.deliveries:
             if not delivery.flush(deadline):
@@ -124,16 +136,16 @@ class Pipeline:
             successor: Parts of the caller that live on in the next pipeline.
         """
         kept = successor.all() if successor else ()
-        self._collect()
-        foreign = [p for p in self._foreign() if p not in kept]
-        _within(deadline, [processor.shutdown for processor in foreign])
         for delivery in self.deliveries:
-            delivery.flush(time.monotonic())
+            delivery.hurry()
+        self._collect(deadline)
+        foreign = [p for p in self._foreign() if p not in kept]
+        calls = [processor.shutdown for processor in foreign]
+        self._run_foreign(deadline, [*calls, lambda: self._release_readers(kept)])
+        self._foreign_thread.stop()
         for delivery in self.deliveries:
             delivery.close(deadline)
-        self._release_readers(kept)
-        if self.prometheus is not None:
-            self.prometheus.shutdown()
+        self.stop_serving()
         self._say_what_was_lost()
 
     def hand_over(self, successor: "Pipeline") -> None:
@@ -154,10 +166,20 @@ class Pipeline:
             "telemetry goes on without it",
         )
 
-    def _collect(self) -> None:
-        for reader in self.pollers:
-            with suppress(Exception):  # a user's callback failed
-                reader.collect()
+    def abandon(self) -> None:
+        """Take no more records: in a forked child, all of this is the parent's."""
+        for spans in self.span_queues.values():
+            spans.redirect(_discard)
+        for logs in self.log_queues:
+            logs.redirect(_discard)
+
+    def _collect(self, deadline: float) -> None:
+        for delivery in self.deliveries:
+            delivery.collect(deadline)
+
+    def _run_foreign(self, deadline: float, calls: Sequence[Callable[[], Any]]) -> None:
+        if self.extras.all():
+            self._foreign_thread.run(calls, deadline)
 
     def _foreign(self) -> list[Any]:
         extras = self.extras
@@ -187,6 +209,10 @@ class Pipeline:
                 "exit", f"gave up undelivered telemetry at exit: {told}{why}"
             )
 
+    def is_producing(self) -> bool:
+        """Whether any signal is switched on."""
+        return any((self.tracer_provider, self.meter_provider, self.logger_provider))
+
     def snapshot(self) -> dict[str, SignalLedger]:
         """Give the ledger of every signal: that of its first exporter."""
         return {
@@ -197,23 +223,55 @@ class Pipeline:
         }
 
 
-def _within(deadline: float, calls: Sequence[Callable[[], Any]]) -> None:
-    """Run foreign calls, which may ignore any timeout, and stop waiting in time."""
-    if not calls:
-        return
+class ForeignThread:
+    """Runs calls into the caller's parts, which may ignore any timeout.
 
-    def run() -> None:
-        for call in calls:
-            with suppress(Exception):  # one broken processor must not stop the others
-                call()
+    The thread is started early: while the interpreter exits, none can be.
+    """
 
-    thread = threading.Thread(target=run, name="flext-foreign", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:
-        run()  # no new threads while the interpreter exits
-        return
-    thread.join(max(0.0, deadline - time.monotonic()))
+    def __init__(self) -> None:
+        self._work: SimpleQueue[tuple[Sequence[Callable[[], Any]], threading.Event]]
+        self._work = SimpleQueue()
+        self._is_started = False
+
+    def start(self) -> None:
+        """Start the thread unless it runs or cannot be had."""
+        if self._is_started:
+            return
+        with suppress(RuntimeError):
+            threading.Thread(
+                target=self._loop, name="flext-foreign", daemon=True
+            ).start()
+            self._is_started = True
+
+    def run(self, calls: Sequence[Callable[[], Any]], deadline: float) -> None:
+        """Run calls one after the other; stop waiting at the deadline."""
+        self.start()
+        if not self._is_started:
+            _run_all(calls)
+            return
+        done = threading.Event()
+        self._work.put((calls, done))
+        done.wait(max(0.0, deadline - time.monotonic()))
+
+    def stop(self) -> None:
+        """Let the thread end once it has nothing to do."""
+        if self._is_started:
+            self._work.put(((), threading.Event()))
+
+    def _loop(self) -> None:
+        while True:
+            calls, done = self._work.get()
+            if not calls:
+                return
+            _run_all(calls)
+            done.set()
+
+
+def _run_all(calls: Sequence[Callable[[], Any]]) -> None:
+    for call in calls:
+        with suppress(Exception):  # one broken part must not stop the others
+            call()
 
 
 def _discard(_: object) -> None:

@@ -175,6 +175,10 @@ class LogQueue(LogRecordProcessor):
         self._put = put
         self._flush = flush
 
+    def redirect(self, put: Callable[[ReadableLogRecord], None]) -> None:
+        """Hand records that are emitted from now on elsewhere."""
+        self._put = put
+
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Take a log record as it is now; its context must not be kept alive."""
         record = copy.copy(log_record.log_record)

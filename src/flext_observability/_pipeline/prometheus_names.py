@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from json import dumps
+
+from ..constants import FlextObservabilityConstants as C
 
 Labels = dict[str, str]
 
@@ -15,8 +18,17 @@ def legal_name(name: str, also: str = "") -> str:
         also: Further legal characters: a colon stands in metric names, but Prometheus
             keeps it for recording rules.
     """
+    if len(name) > C.METRIC_NAME_LENGTH_LIMIT:
+        return _legal_name(name, also)
+    return _known_legal_name(name, also)
+
+
+def _legal_name(name: str, also: str) -> str:
     legal = re.sub(rf"[^a-zA-Z0-9_{also}]", "_", name)
     return f"_{legal}" if not legal or legal[0].isdigit() else legal
+
+
+_known_legal_name = lru_cache(maxsize=4096)(_legal_name)
 
 
 def legal_labels(
@@ -30,7 +42,9 @@ def legal_labels(
     """
     gathered: dict[str, list[str]] = {}
     for key in sorted(attributes):
-        name = re.sub("^__+", "_", legal_name(key))  # Prometheus keeps `__` for itself
+        name = legal_name(key)
+        if name.startswith("__"):
+            name = f"_{name.lstrip('_')}"  # Prometheus keeps `__` for itself
         name = f"exported_{name}" if name in reserved else name
         gathered.setdefault(name, []).append(legal_text(attributes[key]))
     joined = {name: ";".join(values) for name, values in gathered.items()}

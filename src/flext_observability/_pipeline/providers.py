@@ -92,12 +92,12 @@ def build_pipeline(
     }
     if any("memory" in chosen for chosen in names.values()):
         pipeline.memory = MemoryExporter()
-    if Signal.METRICS in names:  # first: the others may be observed through it
-        pipeline.meter_provider = _meter_provider(pipeline, names[Signal.METRICS])
     if Signal.TRACES in names:
         pipeline.tracer_provider = _tracer_provider(pipeline, names[Signal.TRACES])
     if Signal.LOGS in names:
         pipeline.logger_provider = _logger_provider(pipeline, names[Signal.LOGS])
+    if Signal.METRICS in names:  # last: it takes the caller's readers into its service
+        pipeline.meter_provider = _meter_provider(pipeline, names[Signal.METRICS])
     return pipeline
 
 
@@ -224,15 +224,15 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
         provider.add_log_record_processor(guarded)
     for name in names:
         if name == "memory" and pipeline.memory is not None:
-            provider.add_log_record_processor(
-                LogQueue(pipeline.memory.put_log, _settled)
-            )
+            queue = LogQueue(pipeline.memory.put_log, _settled)
             pipeline.ledgers.setdefault(
                 Signal.LOGS, pipeline.memory.ledgers[Signal.LOGS]
             )
         else:
             delivery = _delivery(pipeline, Signal.LOGS, name)
-            provider.add_log_record_processor(LogQueue(delivery.put, delivery.flush))
+            queue = LogQueue(delivery.put, delivery.flush)
+        pipeline.log_queues.append(queue)
+        provider.add_log_record_processor(queue)
     return provider
 
 
@@ -297,7 +297,6 @@ def _metric_reader(pipeline: Pipeline, name: str) -> MetricReader:
     )
     reader = MetricQueue(delivery.put, delivery.flush)
     readers.append(reader)
-    pipeline.pollers.append(reader)
     return reader
 
 
@@ -353,7 +352,8 @@ def _bounds(
     is_console: bool,
 ) -> Bounds:
     if signal is Signal.METRICS:
-        delay_s = config.metrics_export_interval_s
+        # The SDK takes an infinite interval for "never"; a year is close enough.
+        delay_s = min(config.metrics_export_interval_s, 365 * 86_400.0)
         return Bounds(_METRIC_COLLECTIONS, 1, delay_s, timeout_s)
     prefix = "OTEL_BSP" if signal is Signal.TRACES else "OTEL_BLRP"
     default_ms = int((_CONSOLE_DELAY_S if is_console else _DELAY_S) * 1000)

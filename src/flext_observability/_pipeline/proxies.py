@@ -6,9 +6,9 @@ somebody obtained earlier follow. Without a pipeline they do nothing.
 """
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from logging import getLogger
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -28,7 +28,14 @@ from opentelemetry.util.types import Attributes
 # The API exports no public name for the synchronous gauge.
 from opentelemetry.metrics import _Gauge as Gauge  # isort: skip
 
+# What makes OTel's own tracers work as decorators of plain and async functions.
+from opentelemetry.util._decorator import (  # isort: skip
+    _agnosticcontextmanager,  # pyright: ignore[reportPrivateUsage]  # no public name
+)
+
 P = TypeVar("P")
+
+_logger = getLogger("flext_observability")
 
 _NO_TRACER = trace.NoOpTracer()
 _NO_METER = metrics.NoOpMeter("none")
@@ -47,14 +54,14 @@ class _Exchangeable(Generic[P]):
         """Let a tracer, meter or logger follow."""
         with self._lock:
             self._followers.add(follower)
-            follower.follow(self.inner)
+            _follow(follower, self.inner)
 
     def exchange(self, inner: P | None) -> None:
         """Put another provider, or none, in place of the inner one."""
         with self._lock:
             self.inner = inner
             for follower in list(self._followers):
-                follower.follow(inner)
+                _follow(follower, inner)
 
     def after_fork(self, inner: P | None) -> None:
         """Exchange in a forked child, where another thread may have held the lock."""
@@ -68,6 +75,15 @@ class _Exchangeable(Generic[P]):
             message = f"{type(self).__name__} has no {name!r} before setup()"
             raise AttributeError(message)
         return getattr(inner, name)
+
+
+def _follow(follower: Any, inner: Any) -> None:
+    """Exchange one; what the SDK refuses, such as a bad name, does nothing."""
+    try:
+        follower.follow(inner)
+    except Exception as error:  # noqa: BLE001 - the others must follow all the same
+        _logger.warning("%s: %s", type(follower).__name__, error)
+        follower.follow(None)
 
 
 class Awakening:
@@ -127,11 +143,14 @@ class TracerProxy(trace.Tracer):
         """Start a span with the tracer of the moment."""
         return self._tracer.start_span(*args, **kwargs)
 
-    def start_as_current_span(  # type: ignore[override]  # the API types its decorator
-        self, *args: Any, **kwargs: Any
-    ) -> AbstractContextManager[Span]:
-        """Start a span and make it current with the tracer of the moment."""
-        return self._tracer.start_as_current_span(*args, **kwargs)
+    @_agnosticcontextmanager
+    def start_as_current_span(self, *args: Any, **kwargs: Any) -> Iterator[Span]:
+        """Start a span and make it current with the tracer of the moment.
+
+        As a decorator it asks for that tracer at every call, as OTel's own proxy does.
+        """
+        with self._tracer.start_as_current_span(*args, **kwargs) as span:
+            yield span
 
     def __getattr__(self, name: str) -> Any:
         """Give what an SDK tracer has beyond the API."""
@@ -262,7 +281,7 @@ class MeterProxy(metrics.Meter):
                 None if provider is None else provider.get_meter(*self._arguments)
             )
             for instrument in self._instruments.values():
-                instrument.follow(self._meter)
+                _follow(instrument, self._meter)
 
     def after_fork(self) -> None:
         """Replace the lock, which another thread may have held at the fork."""

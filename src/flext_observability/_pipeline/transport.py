@@ -163,6 +163,8 @@ class HttpTransport:
         self._endpoint = endpoint
         self._response = _response_type(endpoint.signal)
         self._session = Session()
+        # Proxy variables hold, but ~/.netrc must not replace the headers we were given.
+        self._session.auth = _unchanged
         self._session.headers.update(
             {
                 "Content-Type": "application/x-protobuf",
@@ -240,8 +242,11 @@ class HttpTransport:
         return Verdict(Outcome.REJECTED, f"http_{status}", f"{where}{said}{hint}")
 
     def _unreachable(self, error: Exception) -> Verdict:
-        text = f"{error!r}"
         where = self._endpoint.shown
+        if type(error).__name__ == "InvalidHeader":  # its text quotes the header
+            message = f"cannot deliver to {where}: a header is not legal, see `headers`"
+            return Verdict(Outcome.REJECTED, "headers", message)
+        text = f"{error!r}"
         if "SSL" in text or "CERTIFICATE" in text.upper():
             reason, why = "tls", f"TLS failed: {_one_line(_root_cause(error))}"
         elif "timed out" in text.lower() or "Timeout" in text:
@@ -262,6 +267,10 @@ class HttpTransport:
     def close(self) -> None:
         """Drop the connection."""
         self._session.close()
+
+
+def _unchanged(request: Any) -> Any:
+    return request
 
 
 def _root_cause(error: BaseException) -> BaseException:

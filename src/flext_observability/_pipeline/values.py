@@ -156,5 +156,20 @@ def exception_attributes(error: BaseException) -> dict[str, AnyValue]:
     return {
         C.ATTR_EXCEPTION_TYPE: f"{module}{kind.__qualname__}",
         C.ATTR_EXCEPTION_MESSAGE: clean_text(error),
-        C.ATTR_EXCEPTION_STACKTRACE: clean_text(stack),
+        # The end says where it broke and how; it must survive the bound.
+        C.ATTR_EXCEPTION_STACKTRACE: clean_text(stack[-C.VALUE_TEXT_LIMIT :]),
     }
+
+
+def legal_metric_name(name: object) -> str:
+    """Make a name OTel accepts: refused characters become ``_``, a letter comes first.
+
+    https://opentelemetry.io/docs/specs/otel/metrics/api/#instrument-name-syntax
+    """
+    text = clean_text(name).strip()
+    legal = "".join(
+        c if c.isascii() and (c.isalnum() or c in "_-./") else "_" for c in text
+    )
+    if not legal or not legal[0].isalpha():
+        legal = f"m_{legal}"
+    return legal[: C.METRIC_NAME_LENGTH_LIMIT]

@@ -101,11 +101,15 @@ class _Names:
     """Which name each kind of a metric is shown by; no two share a sample name."""
 
     def __init__(self) -> None:
+        self._given: dict[tuple[str, str], str] = {}
         self._shown: dict[tuple[str, str], str] = {}
         self._taken: set[str] = set()
 
     def shown(self, name: str, kind: str) -> str:
         """Give the family name of a metric; the first type of a name keeps it."""
+        known = self._given.get((name, kind))
+        if known is not None:
+            return known
         whole = legal_name(name, also=":")
         stem = (whole.removesuffix("_total") or whole) if kind == "counter" else whole
         key = (stem, kind)
@@ -113,6 +117,7 @@ class _Names:
             # `orders` and `orders_total` are the names of a counter written `orders`.
             own = {whole} if kind == "counter" else set[str]()
             self._shown[key] = self._free(stem, kind, own)
+        self._given[name, kind] = self._shown[key]
         return self._shown[key]
 
     def _free(self, stem: str, kind: str, own: set[str]) -> str:

@@ -131,9 +131,14 @@ class FlextMetricsService:
     @never_raises
     def export_prometheus_format(self) -> FlextResult[str]:
         """Give Prometheus text: this container's totals and all monitored calls."""
-        rows = [_operation_row(each) for each in runtime.operations.durations()]
-        rows += self._totals.rows()
-        return FlextResult[str].ok(prometheus_text(rows))
+        # Read before the rows: what comes in between is shown, and asked for again.
+        version = (self._totals.version, runtime.operations.figures().calls)
+        shown, text = self._totals.page
+        if shown != version:
+            rows = [_operation_row(each) for each in runtime.operations.durations()]
+            text = prometheus_text([*rows, *self._totals.rows()])
+            self._totals.page = (version, text)
+        return FlextResult[str].ok(text)
 
     @never_raises
     def get_metric_value(self, name: str) -> FlextResult[float]:

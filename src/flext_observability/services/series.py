@@ -69,6 +69,10 @@ class MetricTotals:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self.version = 0
+        """Another one after every change."""
+        self.page: tuple[object, str] = (None, "")
+        """The last page of text, and what it shows."""
         self.bounds: tuple[int, int] | None = None
         """Limit and kept count of the store, where a service named its own."""
         self.clear()
@@ -77,6 +81,7 @@ class MetricTotals:
     def clear(self) -> None:
         """Forget everything that was counted."""
         with self._lock:
+            self.version += 1
             self._mark = object()
             self._series: LatestSeries[SeriesKey, Series] = LatestSeries()
             self.recorded = 0
@@ -98,6 +103,7 @@ class MetricTotals:
                 series = self._series.add(key, _begin(key, metric))
             series.add(metric)
             self.recorded += 1
+            self.version += 1
             return series
 
     def rows(self) -> list[Row]:
