@@ -93,6 +93,10 @@ def services(calls: int) -> Iterator[Row]:
     def trace() -> fo.FlextResult[fo.FlextTrace]:
         return shop.tracing.complete_trace(shop.tracing.start_trace("work").unwrap())
 
+    def page() -> fo.FlextResult[str]:
+        shop.metrics.record_metric("m1", 1).unwrap()
+        return shop.metrics.export_prometheus_format()
+
     few = max(20, calls // 50)  # these read the whole store
     operations: list[tuple[str, int, Callable[[], fo.FlextResult[object]]]] = [
         (
@@ -139,10 +143,11 @@ def services(calls: int) -> Iterator[Row]:
         ("perform_system_health_check", few, shop.health.perform_system_health_check),
         ("get_overall_health (1000 components)", few, shop.health.get_overall_health),
         (
-            "export_prometheus_format (1000 series)",
+            "export_prometheus_format, nothing new",
             few,
             shop.metrics.export_prometheus_format,
         ),
+        ("export_prometheus_format, 2000 series anew", few, page),
     ]
     for name, times, run in operations:
         run().unwrap()

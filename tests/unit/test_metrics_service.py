@@ -38,6 +38,11 @@ def in_threads(number: int, run: Callable[[int], object]) -> None:
         thread.join()
 
 
+def repeat(run: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        run()
+
+
 # --- recording ------------------------------------------------------------------------
 
 
@@ -419,7 +424,7 @@ def test_reading_while_writing(service: fo.FlextMetricsService) -> None:
 
 
 @pytest.fixture
-def names() -> Iterator[Callable[[], str]]:
+def names() -> Callable[[], str]:
     """Operation names that no other test uses: their totals are the process's."""
     numbers = count()
     return lambda: f"metrics_service_op_{next(numbers)}_{id(numbers)}"
@@ -492,7 +497,11 @@ def test_bounds_of_durations(
     """Those of the setting, in text as in OpenTelemetry."""
     fo.setup("shop", exporters=["none"], histogram_buckets_s=[0.5, 2]).unwrap()
     name = names()
-    fo.flext_monitor_function(name)(lambda: None)()
+
+    @fo.flext_monitor_function(name)
+    def call() -> None: ...
+
+    call()
     bounds = [sample for sample in shown(service, name) if "_bucket" in sample]
     assert [b.split('"')[1] for b in bounds] == ["0.5", "2.0", "+Inf"]
 
@@ -502,9 +511,12 @@ def test_eight_threads_call_exactly(
 ) -> None:
     """Every call counts, whether or not something is exported."""
     name = names()
-    call = fo.flext_monitor_function(name)(lambda: None)
-    in_threads(8, lambda _: [call() for _ in range(500)])
+
+    @fo.flext_monitor_function(name)
+    def call() -> None: ...
+
+    in_threads(8, lambda _: repeat(call, 500))
     assert shown(service, name)["flext_operation_duration_count{}"] == 4000
     fo.setup("shop", exporters=["none"]).unwrap()
-    in_threads(8, lambda _: [call() for _ in range(100)])
+    in_threads(8, lambda _: repeat(call, 100))
     assert shown(service, name)["flext_operation_duration_count{}"] == 4800

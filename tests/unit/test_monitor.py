@@ -5,7 +5,7 @@ import contextvars
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pydantic
@@ -256,9 +256,9 @@ def test_application_figures(figures: fo.FlextMetricsCollector) -> None:
 def test_collected_gauges(figures: fo.FlextMetricsCollector) -> None:
     """The callback is read at every collection; what fails is left out."""
     kept = memory()
-    values = iter([3.5, "text", None, 4])
+    values: Iterator[Any] = iter([3.5, "text", None, 4])
     name = "monitor test.queue"
-    figures.collect(name, lambda: next(values), "By").unwrap()  # type: ignore[arg-type]
+    figures.collect(name, lambda: next(values), "By").unwrap()
 
     def read() -> list[float]:
         return [

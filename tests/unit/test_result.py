@@ -35,7 +35,8 @@ def test_success(value: Any) -> None:
     assert result.failure is result.is_failure is False
     assert result.data == result.value == result.unwrap() == value
     assert result.unwrap_or("default") == value
-    assert result.error is result.exception is None
+    assert result.error is None
+    assert result.exception is None
     match result:
         case fo.FlextResult(success=True, data=found):
             assert found == value
