@@ -107,8 +107,15 @@ class HealthRecords:
 
 def record_of(check: FlextHealthCheck) -> dict[str, Any]:
     """Give a report as plain data, its time as ISO 8601 text."""
-    fields = check.model_dump()
-    return fields | {"timestamp": check.timestamp.isoformat()}
+    return {
+        "id": check.id,
+        "name": check.name,
+        "status": check.status,
+        "message": check.message,
+        "details": dict(check.details),
+        "dependencies": list(check.dependencies),
+        "timestamp": check.timestamp.isoformat(),
+    }
 
 
 def effective_statuses(latest: Mapping[str, FlextHealthCheck]) -> dict[str, str]:
