@@ -40,19 +40,21 @@ def legal_labels(
         attributes: Names that become one when made legal share a label, ``;`` between.
         reserved: Names that get ``exported_`` before them.
     """
-    gathered: dict[str, list[str]] = {}
+    found: Labels = {}
     for key in sorted(attributes):
         name = legal_name(key)
         if name.startswith("__"):
             name = f"_{name.lstrip('_')}"  # Prometheus keeps `__` for itself
         name = f"exported_{name}" if name in reserved else name
-        gathered.setdefault(name, []).append(legal_text(attributes[key]))
-    joined = {name: ";".join(values) for name, values in gathered.items()}
+        text = legal_text(attributes[key])
+        found[name] = f"{found[name]};{text}" if name in found else text
     # To Prometheus an empty label is no label: kept, it would make two series of one.
-    return {name: value for name, value in joined.items() if value}
+    return {name: text for name, text in found.items() if text}
 
 
 def legal_text(value: object) -> str:
     """Give text that can be encoded; what is no text is shown as JSON."""
     text = value if isinstance(value, str) else dumps(value, default=str)
+    if text.isascii():
+        return text
     return text.encode("utf-8", "replace").decode()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric, Sample
@@ -35,8 +35,7 @@ class Buckets:
         return Buckets(common, self.sum + other.sum)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One series to show."""
 
     name: str
