@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         reset_global_factory,
     )
     from .instruments import flext_counter, flext_gauge, flext_histogram
+    from .lifecycle import FlextObservability, flush, setup, shutdown, status
     from .logs import FlextLogger, FlextStructuredLogger, get_logger
     from .monitor import FlextObservabilityMonitor
     from .monitoring import flext_monitor_function
@@ -61,16 +62,9 @@ if TYPE_CHECKING:
         flext_inject_headers,
     )
     from .protocols import FlextObservabilityProtocols
+    from .report import FlextObservabilityStatus
     from .repository import FlextObservabilityRepository
     from .result import FlextResult
-    from .runtime import (
-        FlextObservability,
-        FlextObservabilityStatus,
-        flush,
-        setup,
-        shutdown,
-        status,
-    )
     from .services.alerts import FlextAlertService
     from .services.domain import FlextDomainService
     from .services.facade import (
@@ -144,14 +138,8 @@ _MODULES = {
     "protocols": ("FlextObservabilityProtocols",),
     "repository": ("FlextObservabilityRepository",),
     "result": ("FlextResult",),
-    "runtime": (
-        "FlextObservability",
-        "FlextObservabilityStatus",
-        "flush",
-        "setup",
-        "shutdown",
-        "status",
-    ),
+    "lifecycle": ("FlextObservability", "flush", "setup", "shutdown", "status"),
+    "report": ("FlextObservabilityStatus",),
     "services.alerts": ("FlextAlertService",),
     "services.domain": ("FlextDomainService",),
     "services.facade": (

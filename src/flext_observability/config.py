@@ -365,7 +365,9 @@ class FlextObservabilityConfig(BaseSettings):
         given = dict(cast("Mapping[str, Any]", data))
         otel = {k: v for k, v in _otel_values().items() if k not in given}
         # Our bounds do not apply to these: the variables keep the SDK's meaning.
-        loose = {k: otel.pop(k) for k in _LOOSE_FIELDS if k in otel}
+        loose = {
+            k: otel.pop(k) for k in _LOOSE_FIELDS if isinstance(otel.get(k), float)
+        }
         config = handler({**otel, **given})
         for field, value in loose.items():
             object.__setattr__(config, field, value)
@@ -533,10 +535,12 @@ def _otel_values() -> dict[str, Any]:
         ("timeout_s", "OTEL_EXPORTER_OTLP_TIMEOUT", 1),
         ("metrics_export_interval_s", "OTEL_METRIC_EXPORT_INTERVAL", 1000),
     ):
-        number = _positive_number(env.get(variable, ""))
-        values.pop(field, None)
+        text = env.get(variable, "").strip()
+        number = _positive_number(text)
         if number is not None:
             values[field] = number / divisor
+        elif text and field == "timeout_s":
+            values[field] = text  # refused with its name; the SDK's exporters differ
     return values
 
 

@@ -10,6 +10,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from . import runtime
 from ._pipeline.values import clean_number, clean_text, legal_metric_name
 from .constants import FlextObservabilityConstants as C
+from .lifecycle import status
 from .result import FlextResult
 from .services.membership import container_or_global
 from .services.metrics import FlextMetricsService
@@ -84,7 +85,7 @@ class FlextMetricsCollector:
         """
         calls = runtime.operations.figures()
         tracing = FlextTracingService(self.container).get_tracing_summary()
-        ledgers = runtime.status().signals.values()
+        ledgers = status().signals.values()
         return tracing.map(
             lambda found: {
                 "monitored_calls": calls.calls,

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import runtime
 from ..config import FlextObservabilityConfig
 from ..entities import FlextAlert, FlextHealthCheck
+from ..lifecycle import status
 from ..recording import emit_health_check
 from ..result import FlextResult
 from .alerts import FlextAlertService
@@ -112,7 +112,7 @@ class FlextHealthService:
         return FlextResult[dict[str, Any]].ok(found)
 
     def _own_check(self) -> dict[str, Any]:
-        now = runtime.status()
+        now = status()
         ledgers = now.signals.values()
         lost = sum(each.rejected + sum(each.dropped.values()) for each in ledgers)
         return {
