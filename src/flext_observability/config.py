@@ -3,11 +3,9 @@
 import dataclasses
 import difflib
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
-from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -27,8 +25,19 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from .connection import check_pair, checked_endpoint, checked_header, checked_pem
 from .constants import FlextObservabilityConstants as C
 from .constants import Signal
+from .environment import (
+    LOOSE_FIELDS,
+    FlextVariables,
+    from_list,
+    from_pairs,
+    origin_of,
+    otel_values,
+    telemetry_is_disabled,
+    variable_value,
+)
 from .errors import FlextObservabilityConfigurationError
 from .result import FlextResult
 
@@ -36,27 +45,6 @@ Attributes = dict[str, str | bool | int | float]
 
 
 # -- reading values as people and environments write them
-
-
-def _from_pairs(value: object) -> object:
-    """Read ``key=value,key=value`` (values percent-decoded, as in OTEL_*)."""
-    if not isinstance(value, str):
-        return value
-    pairs: dict[str, str] = {}
-    for item in filter(str.strip, value.split(",")):
-        key, equals, text = item.partition("=")
-        if not equals or not key.strip():
-            message = "must be written key=value,key=value"
-            raise ValueError(message)
-        pairs[unquote(key.strip())] = unquote(text.strip())
-    return pairs
-
-
-def _from_list(value: object) -> object:
-    """Read ``a,b`` and a lone word as a list."""
-    if isinstance(value, str):
-        return [item.strip() for item in value.split(",") if item.strip()]
-    return value
 
 
 def _lower(value: object) -> object:
@@ -76,10 +64,10 @@ def _protocol(value: object) -> object:
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
 ]
-TextList = Annotated[list[str], NoDecode, BeforeValidator(_from_list)]
-TextPairs = Annotated[Attributes, NoDecode, BeforeValidator(_from_pairs)]
-SecretPairs = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_from_pairs)]
-NumberList = Annotated[list[float], NoDecode, BeforeValidator(_from_list)]
+TextList = Annotated[list[str], NoDecode, BeforeValidator(from_list)]
+TextPairs = Annotated[Attributes, NoDecode, BeforeValidator(from_pairs)]
+SecretPairs = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(from_pairs)]
+NumberList = Annotated[list[float], NoDecode, BeforeValidator(from_list)]
 
 
 def _fix(text: str) -> dict[str, Any]:
@@ -353,7 +341,7 @@ class FlextObservabilityConfig(BaseSettings):
             EnvSettingsSource(
                 settings_cls, env_prefix="OBSERVABILITY_", env_ignore_empty=True
             ),
-            _FlextVariables(settings_cls),
+            FlextVariables(settings_cls),
         )
 
     @model_validator(mode="wrap")
@@ -363,11 +351,9 @@ class FlextObservabilityConfig(BaseSettings):
     ) -> Self:
         """Let OTEL_* fill what no stronger source named."""
         given = dict(cast("Mapping[str, Any]", data))
-        otel = {k: v for k, v in _otel_values().items() if k not in given}
+        otel = {k: v for k, v in otel_values().items() if k not in given}
         # Our bounds do not apply to these: the variables keep the SDK's meaning.
-        loose = {
-            k: otel.pop(k) for k in _LOOSE_FIELDS if isinstance(otel.get(k), float)
-        }
+        loose = {k: otel.pop(k) for k in LOOSE_FIELDS if isinstance(otel.get(k), float)}
         config = handler({**otel, **given})
         for field, value in loose.items():
             object.__setattr__(config, field, value)
@@ -420,7 +406,7 @@ class FlextObservabilityConfig(BaseSettings):
             message = f"{missing}: missing; mutual TLS needs certificate and key"
             raise ValueError(message)
         if self.client_certificate and self.client_key:
-            _check_pair(self.client_certificate, self.client_key)
+            check_pair(self.client_certificate, self.client_key)
         return self
 
     def store_bounds(self) -> tuple[int, int]:
@@ -448,7 +434,7 @@ class FlextObservabilityConfig(BaseSettings):
         own = os.environ.get(f"OTEL_{signal.name}_EXPORTER")
         names = self.exporters
         if own and own.strip() and not self.is_stated("exporters"):
-            names = cast("list[str]", _from_list(own))
+            names = cast("list[str]", from_list(own))
         return list(dict.fromkeys(name.lower() for name in names))
 
     def is_enabled(self, signal: Signal) -> bool:
@@ -482,176 +468,6 @@ class FlextObservabilityConfig(BaseSettings):
     def become_global(self) -> None:
         """Make these the settings in force."""
         FlextObservabilityConfig._instance = self
-
-
-class _FlextVariables(PydanticBaseSettingsSource):
-    """Variables without our prefix: those of all Flext packages, and of deployments."""
-
-    _FIELDS: ClassVar[Mapping[str, str]] = {
-        "FLEXT_LOG_LEVEL": "log_level",
-        "FLEXT_ENVIRONMENT": "environment",
-        "HEALTH_CHECK_INTERVAL": "health_check_interval_s",
-    }
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - signature of the base
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        return {
-            field: os.environ[variable]
-            for variable, field in self._FIELDS.items()
-            if os.environ.get(variable)
-        }
-
-
-def telemetry_is_disabled() -> bool:
-    """Whether ``OTEL_SDK_DISABLED=true`` or ``OTEL_ENABLED=false`` is set."""
-    disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    return disabled or os.environ.get("OTEL_ENABLED", "").strip().lower() == "false"
-
-
-def _otel_values() -> dict[str, Any]:
-    """Settings named by OTEL_* variables; an empty variable counts as unset."""
-    env = os.environ
-    values: dict[str, Any] = {
-        field: env[f"OTEL_{variable}"]
-        for field, variable in (
-            ("endpoint", "EXPORTER_OTLP_ENDPOINT"),
-            ("protocol", "EXPORTER_OTLP_PROTOCOL"),
-            ("headers", "EXPORTER_OTLP_HEADERS"),
-            ("compression", "EXPORTER_OTLP_COMPRESSION"),
-            ("certificate", "EXPORTER_OTLP_CERTIFICATE"),
-            ("client_certificate", "EXPORTER_OTLP_CLIENT_CERTIFICATE"),
-            ("client_key", "EXPORTER_OTLP_CLIENT_KEY"),
-            ("propagators", "PROPAGATORS"),
-        )
-        if env.get(f"OTEL_{variable}", "").strip()
-    }
-    values |= _otel_resource_values()
-    if "headers" in values:  # the SDK skips what it cannot read, item by item
-        items = str(values["headers"]).split(",")
-        values["headers"] = ",".join(item for item in items if "=" in item)
-    for field, variable, divisor in (
-        ("timeout_s", "OTEL_EXPORTER_OTLP_TIMEOUT", 1),
-        ("metrics_export_interval_s", "OTEL_METRIC_EXPORT_INTERVAL", 1000),
-    ):
-        text = env.get(variable, "").strip()
-        number = _positive_number(text)
-        if number is not None:
-            values[field] = number / divisor
-        elif text and field == "timeout_s":
-            values[field] = text  # refused with its name; the SDK's exporters differ
-    return values
-
-
-_LOOSE_FIELDS = ("timeout_s", "metrics_export_interval_s")
-
-
-def _positive_number(text: str) -> float | None:
-    """Read a number above 0; ``None`` for anything else, as the SDK does."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if number > 0 else None
-
-
-def _otel_resource_values() -> dict[str, str]:
-    """Settings that OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME name."""
-    try:
-        pairs = _from_pairs(os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
-    except ValueError:
-        pairs = {}  # the SDK skips what it cannot read, item by item
-    attributes = cast("dict[str, str]", pairs)
-    found = {
-        "service_name": os.environ.get("OTEL_SERVICE_NAME")
-        or attributes.get("service.name"),
-        "service_version": attributes.get("service.version"),
-        "service_namespace": attributes.get("service.namespace"),
-        "environment": attributes.get("deployment.environment.name")
-        or attributes.get("deployment.environment"),
-    }
-    return {field: value for field, value in found.items() if value}
-
-
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
-
-
-def checked_header(name: str, value: str) -> str:
-    """Give a header's value without space around it.
-
-    Raises:
-        ValueError: Name or value is not legal in HTTP; the text shows no value.
-    """
-    if not _HEADER_NAME.fullmatch(name):
-        message = "a name is no legal header name"
-        raise ValueError(message)
-    value = value.strip(" \t")
-    if not value.isprintable() or not value.isascii():
-        message = f"the value of {name!r} holds other than printable ASCII characters"
-        raise ValueError(message)
-    return value
-
-
-def checked_pem(path: str) -> str:
-    """Give the path of a readable PEM file.
-
-    Raises:
-        ValueError: There is no such file, or it holds no PEM.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError:
-        message = f"file not found: {path}"
-        raise ValueError(message) from None
-    except OSError as error:
-        message = f"file cannot be read: {path} ({error.strerror})"
-        raise ValueError(message) from None
-    if b"-----BEGIN " not in content:
-        message = f"file holds no PEM: {path}"
-        raise ValueError(message)
-    return path
-
-
-def _check_pair(certificate: Path, key: Path) -> None:
-    from ssl import PROTOCOL_TLS_CLIENT, SSLContext, SSLError
-
-    try:
-        # A password function, so that an encrypted key fails instead of asking.
-        context = SSLContext(PROTOCOL_TLS_CLIENT)
-        context.load_cert_chain(certificate, key, password=lambda: "")
-    except (SSLError, OSError) as error:
-        message = f"client_certificate: certificate and key do not fit: {error}"
-        raise ValueError(message) from None
-
-
-def checked_endpoint(endpoint: str) -> str:
-    """Give the endpoint without surrounding space.
-
-    Args:
-        endpoint: A URL with http or https; ``host:port`` is accepted too, as gRPC
-            exporters do.
-
-    Raises:
-        ValueError: It is neither, or its port is no port.
-    """
-    endpoint = endpoint.strip()
-    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-    try:
-        port = parts.port
-    except ValueError:
-        message = "the port is not a number from 0 to 65535"
-        raise ValueError(message) from None
-    has_scheme = "://" in endpoint
-    if (has_scheme and parts.scheme not in {"http", "https"}) or (
-        not has_scheme and port is None
-    ):
-        message = "must be a URL with http:// or https://"
-        raise ValueError(message)
-    if not parts.hostname or any(character.isspace() for character in endpoint):
-        message = "must be a URL with a host"
-        raise ValueError(message)
-    return endpoint
 
 
 # -- from bad input to a message
@@ -704,10 +520,10 @@ def _explain(error: ValidationError, stated: Mapping[str, object]) -> str:
     if not first["loc"]:
         return f"{reason}."  # a rule over several fields; it names them itself
     field = str(first["loc"][0])
-    value = stated.get(field, _variable_value(field))
+    value = stated.get(field, variable_value(field))
     secret = field == "headers" or (field == "endpoint" and "@" in str(value))
     shown = "" if secret else f", got {short_repr(value)}"
-    origin = "" if field in stated else _origin(field)
+    origin = "" if field in stated else origin_of(field)
     info = FlextObservabilityConfig.model_fields.get(field)
     extra = cast("dict[str, str] | None", info.json_schema_extra if info else None)
     fix = (extra or {}).get("fix", "")
@@ -721,35 +537,3 @@ def short_repr(value: object) -> str:
     except Exception:  # noqa: BLE001 - the message must come out whatever was passed
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 100 else f"{text[:100]}…"  # noqa: PLR2004 - one line
-
-
-def _variables_of(field: str) -> Sequence[str]:
-    otel = {
-        "endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "protocol": "OTEL_EXPORTER_OTLP_PROTOCOL",
-        "headers": "OTEL_EXPORTER_OTLP_HEADERS",
-        "compression": "OTEL_EXPORTER_OTLP_COMPRESSION",
-        "timeout_s": "OTEL_EXPORTER_OTLP_TIMEOUT",
-        "certificate": "OTEL_EXPORTER_OTLP_CERTIFICATE",
-        "client_certificate": "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-        "client_key": "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-        "propagators": "OTEL_PROPAGATORS",
-        "log_level": "FLEXT_LOG_LEVEL",
-        "environment": "FLEXT_ENVIRONMENT",
-        "health_check_interval_s": "HEALTH_CHECK_INTERVAL",
-    }
-    upper = field.upper()
-    names = [f"FLEXT_OBSERVABILITY_{upper}", f"OBSERVABILITY_{upper}"]
-    return [*names, otel[field]] if field in otel else names
-
-
-def _variable_value(field: str) -> str | None:
-    return next(
-        (os.environ[name] for name in _variables_of(field) if os.environ.get(name)),
-        None,
-    )
-
-
-def _origin(field: str) -> str:
-    name = next((n for n in _variables_of(field) if os.environ.get(n)), None)
-    return f" (from {name})" if name else ""

@@ -29,6 +29,8 @@ FLOORS = {
     "container": 1,
     "typings": 2,
     "protocols": 2,
+    "environment": 1,
+    "connection": 1,
     "config": 1,
     "entities": 2,  # their defaults ask for the current ids
     "correlation": 2,

@@ -5,12 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from ..config import (
-    FlextObservabilityConfig,
-    checked_endpoint,
-    checked_header,
-    checked_pem,
-)
+from ..config import FlextObservabilityConfig
+from ..connection import checked_endpoint, checked_header, checked_pem
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from ..errors import FlextObservabilityConfigurationError
