@@ -42,15 +42,17 @@ class FlextObservabilityProtocols:
     class TracingProtocol(Protocol):
         """Starts and ends traces."""
 
-        def start_trace(self, trace: Any) -> FlextResult[Any]:
+        def start_trace(self, trace: Any, /) -> FlextResult[Any]:
             """Start a trace."""
             ...
 
-        def complete_trace(self, trace: Any) -> FlextResult[T.TraceProtocol]:
+        def complete_trace(self, trace: Any, /) -> FlextResult[T.TraceProtocol]:
             """End a trace well."""
             ...
 
-        def error_trace(self, trace: Any, error: Any) -> FlextResult[T.TraceProtocol]:
+        def error_trace(
+            self, trace: Any, error: Any, /
+        ) -> FlextResult[T.TraceProtocol]:
             """End a trace as failed."""
             ...
 

@@ -476,3 +476,95 @@ def errors(result: FlextResult[int]) -> None:
     except fo.FlextObservabilityError as error:
         assert_type(str(error), str)
     assert_type(fo.__version__, str)
+
+
+# --- services ---
+
+
+def services_in_detail(services: fo.FlextObservabilityServices) -> None:
+    """Entities or values go in; results of the same type come out."""
+    metric = FlextMetric(name="orders", value=1)
+    metrics = services.metrics
+    assert_type(metrics.record_metric(metric), FlextResult[FlextMetric])
+    assert_type(
+        metrics.record_metric("orders", Decimal(1), "", {"a": 1}, "counter"),
+        FlextResult[FlextMetric],
+    )
+    metrics.record_metric("orders")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    assert_type(
+        metrics.collect_metrics("shop", {"a": 1}), FlextResult[list[FlextMetric]]
+    )
+    assert_type(metrics.get_metric_value("orders"), FlextResult[float])
+    assert_type(metrics.export_prometheus_format(), FlextResult[str])
+    assert_type(metrics.get_metrics(limit=3), FlextResult[list[FlextMetric]])
+    assert_type(metrics.reset_metrics(), FlextResult[None])
+    assert_type(services.logging.log_entry("info", "x"), FlextResult[FlextLogEntry])
+    assert_type(services.logging.get_logs(), FlextResult[list[FlextLogEntry]])
+
+
+def health_in_detail(service: fo.FlextHealthService) -> None:
+    """Reports, and checks that are functions or coroutine functions."""
+    check = FlextHealthCheck(name="db", status="healthy")
+    assert_type(service.execute_health_check(check), FlextResult[FlextHealthCheck])
+    assert_type(service.get_overall_health(), FlextResult[dict[str, Any]])
+
+    async def answers() -> bool:
+        return True
+
+    assert_type(
+        service.register_check("db", answers, timeout_s=2, dependencies=["net"]),
+        FlextResult[None],
+    )
+    assert_type(service.run_checks(), FlextResult[list[FlextHealthCheck]])
+
+
+def monitor_in_detail() -> None:
+    """The monitor's decorator keeps signatures, as the plain one does."""
+    billing = fo.FlextObservabilityMonitor("billing", container=fo.FlextContainer())
+
+    @billing.function("invoice", kind="server")
+    def invoice(number: int) -> str:
+        return str(number)
+
+    @billing.function
+    async def later(number: int) -> str:
+        return str(number)
+
+    assert_type(invoice(3), str)
+    with billing as same, billing.context(tenant="t1"):
+        assert_type(same, fo.FlextObservabilityMonitor)
+    assert_type(billing.start(), FlextResult[None])
+    assert_type(billing.is_active, bool)
+    assert_type(billing.record_metric("n", 1), FlextResult[FlextMetric])
+    assert_type(billing.health_status(), FlextResult[dict[str, Any]])
+    invoice("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(later.__name__, str)
+
+
+def tracing_protocol(service: fo.FlextTracingService) -> Any:
+    """Also where a method takes an entity or its text."""
+    tracing: fo.FlextObservabilityProtocols.TracingProtocol = service
+    trace: fo.FlextObservabilityTypes.TraceProtocol = FlextTrace(operation_name="t")
+    return tracing.start_trace(trace)
+
+
+def figures(collector: fo.FlextMetricsCollector) -> None:
+    """Figures of machine and process."""
+    assert_type(collector.collect_system_metrics(), FlextResult[dict[str, float]])
+    assert_type(collector.collect_application_metrics(), FlextResult[dict[str, Any]])
+    assert_type(collector.collect("queue", lambda: 3), FlextResult[None])
+
+
+def rooms() -> None:
+    """Platform, repository and the global facade."""
+    platform = fo.FlextObservabilityPlatformV2({"service_name": "shop"})
+    assert_type(platform.metric("n", 1), FlextResult[FlextMetric])
+    assert_type(platform.trace("checkout"), FlextResult[FlextTrace])
+    assert_type(platform.alert("a", "info", "m"), FlextResult[FlextAlert])
+    assert_type(platform.log("info", "m"), FlextResult[FlextLogEntry])
+    repository = fo.FlextObservabilityRepository()
+    assert_type(repository.get_metric("x"), FlextResult[FlextMetric])
+    assert_type(
+        repository.find_alerts_by_severity("info"), FlextResult[list[FlextAlert]]
+    )
+    assert_type(fo.get_global_observability_service(), fo.FlextObservabilityService)
