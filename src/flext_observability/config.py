@@ -30,7 +30,7 @@ from .constants import FlextObservabilityConstants as C
 from .constants import Signal
 from .environment import (
     LOOSE_FIELDS,
-    FlextVariables,
+    SharedVariables,
     from_list,
     from_pairs,
     origin_of,
@@ -341,7 +341,7 @@ class FlextObservabilityConfig(BaseSettings):
             EnvSettingsSource(
                 settings_cls, env_prefix="OBSERVABILITY_", env_ignore_empty=True
             ),
-            FlextVariables(settings_cls),
+            SharedVariables(settings_cls),
         )
 
     @model_validator(mode="wrap")

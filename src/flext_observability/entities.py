@@ -111,7 +111,11 @@ def _number(value: object, info: ValidationInfo) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         message = "must be a number"
         raise ValueError(message)  # noqa: TRY004 - Pydantic reports ValueError
-    return value if isinstance(value, Decimal) else float(value)
+    try:
+        return value if isinstance(value, Decimal) else float(value)
+    except OverflowError as error:
+        message = "must be a number that a float can hold, or a Decimal"
+        raise ValueError(message) from error
 
 
 def _text_pairs(tags: object) -> object:

@@ -29,7 +29,7 @@ def from_list(value: object) -> object:
     return value
 
 
-class FlextVariables(PydanticBaseSettingsSource):
+class SharedVariables(PydanticBaseSettingsSource):
     """Variables without our prefix: those of all Flext packages, and of deployments."""
 
     _FIELDS: ClassVar[Mapping[str, str]] = {

@@ -279,15 +279,20 @@ def _setup(
 
     with state.lock:
         state.apply(made.data, Extras(**extras))
-    _warn_about_obsolete_variables()
+    _warn_about_unread_variables()
     return FlextResult[FlextObservability].ok(_HANDLE)
 
 
-def _warn_about_obsolete_variables() -> None:
+def _warn_about_unread_variables() -> None:
     if os.environ.get("JAEGER_AGENT_HOST") or os.environ.get("JAEGER_AGENT_PORT"):
         _logger.warning(
             "JAEGER_AGENT_HOST and JAEGER_AGENT_PORT have no effect: Jaeger takes OTLP "
             "now; set OTEL_EXPORTER_OTLP_ENDPOINT instead"
+        )
+    if os.environ.get("OTEL_CONFIG_FILE"):
+        _logger.warning(
+            "OTEL_CONFIG_FILE is not read: setup() takes arguments and variables; "
+            "unset it, or set the SDK up from that file without setup()"
         )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 # Not used here. Its fork hook must be registered before those of the SDK's providers,
 # which submit to a thread pool in the child and would wait for its lock for ever.
 from concurrent.futures import thread as _thread_pools_first
-from importlib.metadata import entry_points
 from typing import Any, cast
 
 from opentelemetry.propagators.composite import CompositePropagator
@@ -49,6 +48,7 @@ from .processors import (
     count_points,
 )
 from .prometheus import PrometheusReader
+from .registry import named_by, registered
 from .resource import build_resource
 
 del _thread_pools_first
@@ -116,7 +116,7 @@ def _propagator(config: FlextObservabilityConfig) -> TextMapPropagator:
     for name in dict.fromkeys(name.lower() for name in config.propagators):
         if name == "none":
             return CompositePropagator([])
-        made = _load("opentelemetry_propagator", name)
+        made = registered("opentelemetry_propagator", name)
         if made is None:
             message = (
                 f"propagators: unknown propagator {name!r}{origin}. Use tracecontext, "
@@ -127,16 +127,10 @@ def _propagator(config: FlextObservabilityConfig) -> TextMapPropagator:
     return CompositePropagator(found)
 
 
-def _load(group: str, name: str) -> Any:
-    """Load what an installed package registers, ``None`` when none does."""
-    for entry in entry_points(group=group, name=name):
-        return entry.load()
-    return None
-
-
 def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider:
     config, extras = pipeline.config, pipeline.extras
     provider = TracerProvider(
+        **_configurator("tracer"),
         sampler=_sampler(config, extras.sampler),
         resource=pipeline.resource,
         shutdown_on_exit=False,
@@ -194,23 +188,29 @@ def _sampler(
 
 
 def _id_generator() -> IdGenerator | None:
-    """Load the generator that OTEL_PYTHON_ID_GENERATOR names."""
-    name = os.environ.get("OTEL_PYTHON_ID_GENERATOR", "").strip()
-    if not name or name == "random":
+    """Make the generator that OTEL_PYTHON_ID_GENERATOR names."""
+    if os.environ.get("OTEL_PYTHON_ID_GENERATOR", "").strip() in {"", "random"}:
         return None
-    made = _load("opentelemetry_id_generator", name)
-    if made is None:
-        message = (
-            f"OTEL_PYTHON_ID_GENERATOR: unknown id generator {name!r}. "
-            "Install the package that offers it, or unset the variable."
-        )
-        raise FlextObservabilityConfigurationError(message)
+    made = named_by(("OTEL_PYTHON_ID_GENERATOR",), "opentelemetry_id_generator")
     generator: IdGenerator = made()
     return generator
 
 
+def _configurator(kind: str) -> dict[str, Any]:
+    """Give the option for what OTEL_PYTHON_<KIND>_CONFIGURATOR names.
+
+    Experimental in the SDK: the option is private, so it is passed only when asked for.
+    """
+    found = named_by(
+        (f"OTEL_PYTHON_{kind.upper()}_CONFIGURATOR",),
+        f"_opentelemetry_{kind}_configurator",
+    )
+    return {} if found is None else {f"_{kind}_configurator": found}
+
+
 def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider:
     provider = LoggerProvider(
+        **_configurator("logger"),
         resource=pipeline.resource,
         shutdown_on_exit=False,
         log_record_limits=LogRecordLimits(
@@ -249,6 +249,7 @@ def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
             readers.append(_metric_reader(pipeline, name))
     readers += pipeline.extras.metric_readers
     return MeterProvider(
+        **_configurator("meter"),
         metric_readers=readers,
         resource=pipeline.resource,
         shutdown_on_exit=False,
@@ -293,11 +294,15 @@ def _metric_reader(pipeline: Pipeline, name: str) -> MetricReader:
         Signal.METRICS,
         name,
         size=count_points,
-        poll=lambda: readers[0].collect(),  # noqa: PLW0108 - the reader is made below
+        poll=lambda: readers[0].collect(_collect_timeout_ms()),
     )
     reader = MetricQueue(delivery.put, delivery.flush)
     readers.append(reader)
     return reader
+
+
+def _collect_timeout_ms() -> float:
+    return float(_positive("OTEL_METRIC_EXPORT_TIMEOUT", 30_000))
 
 
 def _delivery(
@@ -333,7 +338,7 @@ def _delivery(
 
 def _registered_exporter(signal: Signal, name: str) -> Any:
     """Find an exporter that another package registers for ``OTEL_*_EXPORTER``."""
-    found = _load(f"opentelemetry_{signal.value}_exporter", name)
+    found = registered(f"opentelemetry_{signal.value}_exporter", name)
     if found is None:
         message = (
             f"exporters: unknown exporter {name!r} for {signal.value}. Use any of "

@@ -5,6 +5,7 @@ acts on it.
 """
 
 import gzip
+import os
 import time
 import zlib
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from google.rpc.status_pb2 import Status
 
 from ..constants import Signal
 from .endpoint import Endpoint
+from .registry import named_by
 
 _SERVICES = {
     Signal.TRACES: "opentelemetry.proto.collector.trace.v1.TraceService",
@@ -162,9 +164,11 @@ class HttpTransport:
 
         self._endpoint = endpoint
         self._response = _response_type(endpoint.signal)
-        self._session = Session()
-        # Proxy variables hold, but ~/.netrc must not replace the headers we were given.
-        self._session.auth = _unchanged
+        provider = _credential_provider("HTTP", endpoint.signal)
+        self._session = provider() if provider else Session()
+        if not provider:
+            # Proxy variables hold, but ~/.netrc must not replace our headers.
+            self._session.auth = _unchanged
         self._session.headers.update(
             {
                 "Content-Type": "application/x-protobuf",
@@ -269,6 +273,16 @@ class HttpTransport:
         self._session.close()
 
 
+def _credential_provider(transport: str, signal: Signal) -> Any:
+    """Load who makes sessions or channel credentials, if a variable names one."""
+    prefix = f"OTEL_PYTHON_EXPORTER_OTLP_{transport}"
+    variables = (
+        f"{prefix}_CREDENTIAL_PROVIDER",
+        f"{prefix}_{signal.name}_CREDENTIAL_PROVIDER",
+    )
+    return named_by(variables, "opentelemetry_otlp_credential_provider")
+
+
 def _unchanged(request: Any) -> Any:
     return request
 
@@ -334,6 +348,8 @@ class GrpcTransport:
         self._grpc: Any = grpc
         self._endpoint = endpoint
         self._response = _response_type(endpoint.signal)
+        self._credentials = _credential_provider("GRPC", endpoint.signal)
+        self._retryable = _retryable_codes()
         self._channel: Any = None
         self._call: Any = None
 
@@ -356,11 +372,8 @@ class GrpcTransport:
                 self._endpoint.authority, options, compression
             )
         else:
-            credentials = grpc.ssl_channel_credentials(
-                _read(self._endpoint.certificate),
-                _read(self._endpoint.client_key),
-                _read(self._endpoint.client_certificate),
-            )
+            make = self._credentials or self._tls
+            credentials = make()
             self._channel = grpc.secure_channel(
                 self._endpoint.authority, credentials, options, compression
             )
@@ -368,6 +381,13 @@ class GrpcTransport:
             f"/{_SERVICES[self._endpoint.signal]}/Export",
             request_serializer=None,
             response_deserializer=None,
+        )
+
+    def _tls(self) -> Any:
+        return self._grpc.ssl_channel_credentials(
+            _read(self._endpoint.certificate),
+            _read(self._endpoint.client_key),
+            _read(self._endpoint.client_certificate),
         )
 
     def send(self, body: bytes, timeout_s: float) -> Verdict:
@@ -394,7 +414,7 @@ class GrpcTransport:
         delay_s = _retry_info_s(error)
         if code in _GRPC_HELD:
             return self._unreachable(f"grpc_{code}", _GRPC_HELD[code])
-        if code in _GRPC_RETRYABLE or (
+        if code in self._retryable or (
             code == "RESOURCE_EXHAUSTED" and delay_s is not None
         ):
             reason, why = _explain_grpc(code, details)
@@ -417,6 +437,13 @@ class GrpcTransport:
         """Close the channel; a call under way ends as cancelled."""
         if self._channel is not None:
             self._channel.close()
+
+
+def _retryable_codes() -> frozenset[str]:
+    variable = "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES"
+    codes = os.environ.get(variable, "").upper().split(",")
+    named = frozenset(code.strip() for code in codes if code.strip())
+    return named or _GRPC_RETRYABLE
 
 
 def _answers_http(details: str) -> bool:

@@ -11,19 +11,22 @@ from typing import Any
 from ..constants import FlextObservabilityConstants as C
 from ..entities import FlextHealthCheck
 
+Record = dict[str, Any]
+"""A report as plain data: what its sender does with the entity changes nothing here."""
+
 
 @dataclass(slots=True)
 class Component:
     """One component: its reports and its streak of bad ones."""
 
-    history: deque[FlextHealthCheck] = field(
-        default_factory=lambda: deque[FlextHealthCheck](maxlen=C.HEALTH_HISTORY_LIMIT)
+    history: deque[Record] = field(
+        default_factory=lambda: deque[Record](maxlen=C.HEALTH_HISTORY_LIMIT)
     )
     streak: int = 0
     """Not-healthy reports in a row, up to now."""
 
     @property
-    def latest(self) -> FlextHealthCheck:
+    def latest(self) -> Record:
         """The last report."""
         return self.history[-1]
 
@@ -51,6 +54,7 @@ class HealthRecords:
         Returns:
             Whether the streak reached the threshold with this report.
         """
+        record = record_of(check)
         with self._lock:
             if not check.emission().take(self._mark):
                 return False
@@ -60,7 +64,7 @@ class HealthRecords:
                 component = Component()
                 self._make_room(*bounds)
             self._components[check.name] = component
-            component.history.append(check)
+            component.history.append(record)
             is_healthy = check.status == "healthy"
             component.streak = 0 if is_healthy else component.streak + 1
             return component.streak == threshold
@@ -71,12 +75,12 @@ class HealthRecords:
             for name in names[: len(names) - kept]:
                 del self._components[name]
 
-    def history(self, name: str) -> list[dict[str, Any]]:
+    def history(self, name: str) -> list[Record]:
         """Give the records of a component, the oldest first."""
         with self._lock:
             component = self._components.get(name)
-            reports = [] if component is None else list(component.history)
-        return [record_of(report) for report in reports]
+            records = [] if component is None else list(component.history)
+        return [dict(record) for record in records]
 
     def overall(self) -> dict[str, Any]:
         """Aggregate the latest reports of all components."""
@@ -97,16 +101,16 @@ class HealthRecords:
                 "health_checks_performed": performed,
             },
             "components": {
-                name: record_of(check) | {"effective_status": statuses[name]}
-                for name, check in latest.items()
+                name: record | {"effective_status": statuses[name]}
+                for name, record in latest.items()
             },
             "uptime_seconds": time.monotonic() - self._started,
             "timestamp": datetime.now(UTC).isoformat(),
         }
 
 
-def record_of(check: FlextHealthCheck) -> dict[str, Any]:
-    """Give a report as plain data, its time as ISO 8601 text."""
+def record_of(check: FlextHealthCheck) -> Record:
+    """Make a record of a report, its time as ISO 8601 text."""
     return {
         "id": check.id,
         "name": check.name,
@@ -118,17 +122,17 @@ def record_of(check: FlextHealthCheck) -> dict[str, Any]:
     }
 
 
-def effective_statuses(latest: Mapping[str, FlextHealthCheck]) -> dict[str, str]:
+def effective_statuses(latest: Mapping[str, Record]) -> dict[str, str]:
     """Give the status of each component, with what it depends on in mind.
 
     A healthy component that needs one that is not healthy counts as degraded, and so
     on along the chain. Dependencies that nobody reported say nothing.
     """
-    statuses = {name: check.status for name, check in latest.items()}
+    statuses: dict[str, str] = {n: record["status"] for n, record in latest.items()}
     ill = [name for name, status in statuses.items() if status != "healthy"]
     dependents: dict[str, list[str]] = {}
-    for name, check in latest.items():
-        for needed in check.dependencies:
+    for name, record in latest.items():
+        for needed in record["dependencies"]:
             dependents.setdefault(needed, []).append(name)
     while ill:
         for name in dependents.get(ill.pop(), []):

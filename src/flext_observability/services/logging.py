@@ -42,6 +42,7 @@ class FlextLoggingService:
         correlation_id: str | None = None,
     ) -> FlextResult[FlextLogEntry]: ...
 
+    @never_raises
     def log_entry(self, *args: Any, **kwargs: Any) -> FlextResult[FlextLogEntry]:
         """Check an entry, emit it unless that was done, and keep it.
 
@@ -51,10 +52,6 @@ class FlextLoggingService:
         Returns:
             The entry, or ``Log entry validation failed: <message>``.
         """
-        return self._log_any(*args, **kwargs)
-
-    @never_raises
-    def _log_any(self, *args: Any, **kwargs: Any) -> FlextResult[FlextLogEntry]:
         given = _entry_of(*args, **kwargs).flat_map(
             lambda entry: entry.validate_business_rules().map(lambda _: entry)
         )

@@ -75,6 +75,7 @@ class FlextMetricsService:
         metric_type: str = "gauge",
     ) -> FlextResult[FlextMetric]: ...
 
+    @never_raises
     def record_metric(self, *args: Any, **kwargs: Any) -> FlextResult[FlextMetric]:
         """Check a metric, emit it unless that was done, and keep it.
 
@@ -85,10 +86,6 @@ class FlextMetricsService:
         Returns:
             The metric, or ``Metric validation failed: <message>``.
         """
-        return self._record_any(*args, **kwargs)
-
-    @never_raises
-    def _record_any(self, *args: Any, **kwargs: Any) -> FlextResult[FlextMetric]:
         given = _metric_of(*args, **kwargs).flat_map(_checked)
         if given.is_failure:
             return FlextResult[FlextMetric].fail(
