@@ -87,6 +87,16 @@ def test_a_report_counts_once(health: fo.FlextHealthService) -> None:
     assert overall(health)["summary"]["health_checks_performed"] == 1
 
 
+def test_a_report_that_was_spoilt(health: fo.FlextHealthService) -> None:
+    """What its owner assigns, before or later, does not break the whole."""
+    spoilt: Any = fo.FlextHealthCheck(name="db", status="healthy")
+    spoilt.dependencies = None
+    assert health.execute_health_check(spoilt).is_failure
+    later: Any = report(health, "cache", "healthy")
+    later.status = later.dependencies = 3
+    assert overall(health)["overall_status"] == "healthy"
+
+
 def test_services_on_a_container_share() -> None:
     """What one knows, the others know; another container knows nothing."""
     container = fo.FlextContainer()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fixtures.programs import run_program
 
 import flext_observability as fo
 
@@ -59,6 +61,7 @@ def repeat(run: Callable[[], object], times: int) -> None:
         (("n", True), "Invalid metric value"),
         (("n",), "Invalid metric value"),
         (("n", float("nan")), "Invalid metric value"),
+        (("n", 10**400), "Invalid metric value"),
         (("n", Decimal("Infinity")), "Invalid metric value"),
         (("n", -1, "", None, "counter"), "Invalid metric value"),
         (("n", -0.5, "", None, "histogram"), "Invalid metric value"),
@@ -84,6 +87,24 @@ def test_other_wrong_arguments_are_failures(service: fo.FlextMetricsService) -> 
     assert "color" in record("n", 1, color=3).error
     assert record(fo.FlextMetric(name="", value=1)).is_failure
     assert record(1, 2, 3, 4, 5, 6, 7).is_failure
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("name", 3), ("value", "x"), ("tags", None), ("tags", {"a": 1, 2: "b"})),
+        *(("unit", []), ("metric_type", None)),
+    ],
+)
+def test_an_entity_that_was_spoilt(
+    service: fo.FlextMetricsService, field: str, value: Any
+) -> None:
+    """What its owner assigned later breaks neither the call nor the page of text."""
+    metric = fo.FlextMetric(name="n", value=1)
+    setattr(metric, field, value)
+    assert isinstance(service.record_metric(metric), fo.FlextResult)
+    service.record_metric("good", 1).unwrap()
+    assert "\ngood 1.0\n" in service.export_prometheus_format().unwrap()
 
 
 def test_keywords_work(service: fo.FlextMetricsService) -> None:
@@ -520,3 +541,29 @@ def test_eight_threads_call_exactly(
     fo.setup("shop", exporters=["none"]).unwrap()
     in_threads(8, lambda _: repeat(call, 100))
     assert shown(service, name)["flext_operation_duration_count{}"] == 4800
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_forked_child_starts_over() -> None:
+    """The calls before the fork are the parent's; the child counts its own."""
+    program = """
+        import os
+        import flext_observability as fo
+
+        @fo.flext_monitor_function("forked")
+        def call(): ...
+
+        def show(who):
+            text = fo.FlextMetricsService().export_prometheus_format().unwrap()
+            counts = [x for x in text.splitlines() if x.startswith("flext_operation_d")]
+            print(who, [x.split()[1] for x in counts if "_count{" in x], flush=True)
+
+        call(), call()
+        if child := os.fork():
+            os.waitpid(child, 0)
+            show("parent")
+        else:
+            call()
+            show("child")
+        """
+    assert run_program(program).ok().lines == ["child ['1.0']", "parent ['2.0']"]
