@@ -84,6 +84,12 @@ def test_other_wrong_arguments_are_failures(service: fo.FlextMetricsService) -> 
     record: Any = service.record_metric
     assert "tags" in record("n", 1, tags=3).error
     assert "unit" in record("n", 1, unit=3).error
+
+    class Silent:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert "RuntimeError" in record("n", 1, tags={"a": Silent()}).error
     assert "color" in record("n", 1, color=3).error
     assert record(fo.FlextMetric(name="", value=1)).is_failure
     assert record(1, 2, 3, 4, 5, 6, 7).is_failure
@@ -266,6 +272,21 @@ def test_summary(service: fo.FlextMetricsService) -> None:
     assert summary["histograms"] == {
         "latency": {"count": 2, "sum": 6, "min": 2, "max": 4, "mean": 3}
     }
+
+
+def test_a_metric_from_the_store_counts_no_second_time(
+    service: fo.FlextMetricsService,
+) -> None:
+    """What a query gives equals what was recorded, and is marked like it."""
+    metric = service.record_metric("n", Decimal("0.5"), "s", {"b": 1, "a": 2}).unwrap()
+    (found,) = service.get_metrics().unwrap()
+    assert found == metric
+    assert found == service._metrics_store[metric.id]
+    assert found.model_dump() == metric.model_dump()
+    service.record_metric(found).unwrap()
+    assert (
+        service.get_metrics_summary().unwrap()["service_info"]["metrics_recorded"] == 1
+    )
 
 
 def test_reset(service: fo.FlextMetricsService) -> None:

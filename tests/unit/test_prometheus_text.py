@@ -145,6 +145,7 @@ def test_labels(service: fo.FlextMetricsService) -> None:
         "k.a": "1",
         "k-a": "2",
         "empty": "",
+        "long." * 100: "!",
         "snow": "☃\ud800",
     }
     service.record_metric("h", 1, tags=tags, metric_type="histogram")
@@ -155,6 +156,7 @@ def test_labels(service: fo.FlextMetricsService) -> None:
         "_name__": "y",
         "_1st": "z",
         "k_a": "2;1",
+        "long_" * 100: "!",
         "snow": "☃?",
     }
 
