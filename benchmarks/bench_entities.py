@@ -161,7 +161,7 @@ def services(calls: int) -> Iterator[Row]:
     for name, times, run in operations:
         run().unwrap()
         yield name, mean_s(run, times) * 1e3, "ms", 5.0
-    # The most there can be: prometheus_client alone takes half of the time.
+    # The most there can be; a third of the time is prometheus_client's own rendering.
     took_s = mean_s(lambda: page(shop.metrics), few)
     yield "export_prometheus_format, 2000 series", took_s * 1e3, "ms", math.inf
 
