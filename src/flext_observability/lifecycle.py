@@ -320,7 +320,10 @@ def flush(timeout_s: float = 5.0) -> FlextResult[None]:
         return FlextResult[None].fail(f"flush failed: {error}", exception=error)
     if not left:
         return FlextResult[None].ok(None)
-    told = ", ".join(f"{count} {signal.value}" for signal, count in left.items())
+    told = ", ".join(
+        f"{count} {signal.value}" if count else f"{signal.value} being collected"
+        for signal, count in left.items()
+    )
     why = pipeline.notices.last_error
     message = f"not delivered within {timeout_s:g} s: {told} are pending"
     return FlextResult[None].fail(

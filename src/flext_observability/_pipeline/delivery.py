@@ -188,22 +188,25 @@ class Delivery(Generic[T]):
         self._hurry.ring()
         self._wake.ring()
 
-    def collect(self, deadline: float) -> None:
+    def collect(self, deadline: float) -> bool:
         """Poll now, in our thread, and wait for it until the deadline.
 
         What is polled may call the host's code, which may take its time.
+
+        Returns:
+            Whether the poll was over by then.
         """
         if self._poll is None:
-            return
+            return True
         thread = self._thread
         if thread is None or not thread.is_alive():
             with suppress(Exception):  # a user's callback failed
                 self._poll()
-            return
+            return True
         self._polled.clear()
         self._poll_asked = True
         self.hurry()
-        self._polled.wait(max(0.0, deadline - time.monotonic()))
+        return self._polled.wait(max(0.0, deadline - time.monotonic()))
 
     def close(self, deadline: float) -> None:
         """Send what is queued until the deadline, give up the rest, let go.

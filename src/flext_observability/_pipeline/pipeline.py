@@ -115,13 +115,13 @@ class Pipeline:
             deadline: On the monotonic clock, seconds.
 
         Returns:
-            Records per signal that are still pending then; empty when none is.
+            Records per signal that are still pending then, 0 where a collection goes
+            on; empty when all is done.
         """
         for delivery in self.deliveries:
             delivery.hurry()  # all at once; foreign parts may take the whole time
-        self._collect(deadline)
+        left = dict.fromkeys(self._collect(deadline), 0)
         self._run_foreign(deadline, [p.force_flush for p in self._foreign()])
-        left: dict[Signal, int] = {}
         for delivery in self.deliveries:
             if not delivery.flush(deadline):
                 pending = delivery.ledger.snapshot().pending
@@ -173,9 +173,10 @@ class Pipeline:
         for logs in self.log_queues:
             logs.redirect(_discard)
 
-    def _collect(self, deadline: float) -> None:
-        for delivery in self.deliveries:
-            delivery.collect(deadline)
+    def _collect(self, deadline: float) -> list[Signal]:
+        """Collect what is polled; give the signals whose collection goes on."""
+        slow = [d for d in self.deliveries if not d.collect(deadline)]
+        return [delivery.signal for delivery in slow]
 
     def _run_foreign(self, deadline: float, calls: Sequence[Callable[[], Any]]) -> None:
         if self.extras.all():
