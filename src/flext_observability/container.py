@@ -1,9 +1,9 @@
 """A container of services; two containers share nothing."""
 
-import threading
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 
+from .locks import ForkSafeLock
 from .result import FlextResult
 from .store import Store
 
@@ -14,11 +14,11 @@ class FlextContainer:
     """Holds services by name, and the store that the services on it share."""
 
     _global: ClassVar["FlextContainer | None"] = None
-    _global_lock: ClassVar[threading.RLock] = threading.RLock()
+    _global_lock: ClassVar[ForkSafeLock] = ForkSafeLock()
 
     def __init__(self) -> None:
         """Make an empty container with a store of its own."""
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._services: dict[str, object] = {}
         self._factories: dict[str, Callable[[], object]] = {}
         self._store = Store()

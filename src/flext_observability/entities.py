@@ -1,8 +1,6 @@
 """The entities: values with rules. Making one emits nothing."""
 
 import math
-import os
-import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -23,23 +21,11 @@ from pydantic_core import PydanticSerializationError
 
 from .constants import FlextObservabilityConstants as C
 from .correlation import flext_get_correlation_id
+from .locks import ForkSafeLock
 from .result import FlextResult
 
-
-class _Lock:
-    """One lock for all marks, which stay small: it is held for an instant only."""
-
-    def __init__(self) -> None:
-        self.renew()
-        if hasattr(os, "register_at_fork"):
-            # Another thread may have held it at the fork.
-            os.register_at_fork(after_in_child=self.renew)
-
-    def renew(self) -> None:
-        self.taking = threading.Lock()
-
-
-_lock = _Lock()
+# One lock for all marks, which stay small: it is held for an instant only.
+_taking = ForkSafeLock()
 
 
 class Emission:
@@ -65,7 +51,7 @@ class Emission:
 
     def take(self, mark: object) -> bool:
         """Whether a store, known by its mark, takes the entity for the first time."""
-        with _lock.taking:
+        with _taking:
             if any(known is mark for known in self._taken):
                 return False
             self._taken = (*self._taken, mark)

@@ -17,6 +17,7 @@ from .config import FlextObservabilityConfig
 from .constants import FlextObservabilityConstants as C
 from .correlation import enter_attributes, restore
 from .entities import FlextHealthCheck, FlextMetric
+from .locks import ForkSafeLock
 from .monitoring import flext_monitor_function
 from .result import FlextResult
 from .services.health import FlextHealthService
@@ -59,7 +60,7 @@ class FlextObservabilityMonitor:
         self._attributes = {C.ATTR_MONITOR_SERVICE: self.service_name}
         self._created = time.monotonic()
         self._functions = 0
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._rounds: _Rounds | None = None
 
     # -- what is made in its name

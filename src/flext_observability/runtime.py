@@ -6,7 +6,6 @@
 import atexit
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from weakref import finalize
 from ._pipeline.operations import OperationTotals
 from .constants import FlextObservabilityConstants as C
 from .constants import Signal
+from .locks import ForkSafeLock
 from .report import FlextObservabilityStatus, no_ledgers, status_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class _State:
     """Everything that is one per process."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = ForkSafeLock()
         self.pipeline: Pipeline | None = None
         self._key: tuple[Any, ...] | None = None
         self._bridge: LogBridge | None = None
@@ -254,7 +254,6 @@ class _State:
 
     def after_fork(self) -> None:
         """Start over in a forked child: the records queued here are the parent's."""
-        self.lock = threading.RLock()
         self._closed = None
         if self.pipeline is None:
             return
@@ -267,7 +266,7 @@ class _State:
         self.is_asleep = True
         tracers, meters, loggers = self.proxies()
         for proxy in (meters, tracers, loggers):
-            proxy.after_fork(Awakening(partial(self._awakened, proxy)))
+            proxy.exchange(Awakening(partial(self._awakened, proxy)))
 
     def inherited(self) -> "Pipeline | None":
         """Give the parent's pipeline in a forked child that has none of its own yet."""

@@ -1,10 +1,10 @@
 """Bounded memory of entities: what queries, `/metrics` and the REST API read."""
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from .constants import FlextObservabilityConstants as C
+from .locks import ForkSafeLock
 
 
 class HasId(Protocol):
@@ -29,7 +29,7 @@ class Shelf(Generic[E]):
             limit: Entities held at most.
             kept: Entities that survive a cleanup; at most ``limit - 1``.
         """
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._by_id: dict[str, E] = {}
         self.bound(limit, kept)
 
@@ -105,7 +105,7 @@ class Store:
 
     def __init__(self) -> None:
         """Make an empty store."""
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._parts: dict[str, object] = {}
 
     def part(self, name: str, make: Callable[[], "P"]) -> "P":

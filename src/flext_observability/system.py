@@ -1,6 +1,5 @@
 """Figures of the machine and of this process, measured when asked."""
 
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from . import runtime
 from ._pipeline.values import clean_number, clean_text, legal_metric_name
 from .constants import FlextObservabilityConstants as C
 from .lifecycle import status
+from .locks import ForkSafeLock
 from .result import FlextResult
 from .services.membership import container_or_global
 from .services.metrics import FlextMetricsService
@@ -37,7 +37,7 @@ class FlextMetricsCollector:
                 when not given.
         """
         self.container = container_or_global(container)
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._known: dict[str, float] = {}
         self._known_at = float("-inf")
         self._times = _cpu_times()

@@ -25,6 +25,7 @@ FLOORS = {
     "errors": 0,
     "result": 0,
     "constants": 0,
+    "locks": 0,
     "store": 1,
     "container": 1,
     "typings": 2,

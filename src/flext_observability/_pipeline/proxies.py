@@ -5,7 +5,6 @@ pass everything on to the pipeline of the moment; tracers, instruments and logge
 somebody obtained earlier follow. Without a pipeline they do nothing.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from logging import getLogger
@@ -24,6 +23,8 @@ from opentelemetry.metrics import (
 )
 from opentelemetry.trace import Span
 from opentelemetry.util.types import Attributes
+
+from ..locks import ForkSafeLock
 
 # The API exports no public name for the synchronous gauge.
 from opentelemetry.metrics import _Gauge as Gauge  # isort: skip
@@ -46,7 +47,7 @@ class _Exchangeable(Generic[P]):
     """A provider around another one; what it gave out is told of every exchange."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._followers: WeakSet[Any] = WeakSet()
         self.inner: P | None = None
 
@@ -62,11 +63,6 @@ class _Exchangeable(Generic[P]):
             self.inner = inner
             for follower in list(self._followers):
                 _follow(follower, inner)
-
-    def after_fork(self, inner: P | None) -> None:
-        """Exchange in a forked child, where another thread may have held the lock."""
-        self._lock = threading.RLock()
-        self.exchange(inner)
 
     def __getattr__(self, name: str) -> Any:
         """Give what an SDK provider has beyond the API."""
@@ -270,7 +266,7 @@ class MeterProxy(metrics.Meter):
     def __init__(self, arguments: tuple[Any, ...]) -> None:
         super().__init__(*arguments[:3])
         self._arguments = arguments
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._instruments: dict[str, _Instrument] = {}
         self._meter: metrics.Meter | None = None
 
@@ -282,10 +278,6 @@ class MeterProxy(metrics.Meter):
             )
             for instrument in self._instruments.values():
                 _follow(instrument, self._meter)
-
-    def after_fork(self) -> None:
-        """Replace the lock, which another thread may have held at the fork."""
-        self._lock = threading.RLock()
 
     def _make(self, kind: type[I], **arguments: Any) -> I:
         # Equal instruments are one: code that makes its counter on every call must
@@ -406,12 +398,6 @@ class MeterProviderProxy(_Exchangeable[metrics.MeterProvider], metrics.MeterProv
             meter = self._meters.setdefault(key, MeterProxy(arguments))
             self.add(meter)
         return meter
-
-    def after_fork(self, inner: metrics.MeterProvider | None) -> None:
-        """Exchange in a forked child, where another thread may have held a lock."""
-        for meter in self._meters.values():
-            meter.after_fork()
-        super().after_fork(inner)
 
 
 # -- logs

@@ -1,12 +1,12 @@
 """Threshold rules that stand: one alert when a rule fires, one when it resolves."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from ..constants import FlextObservabilityConstants as C
+from ..locks import ForkSafeLock
 
 Number = float | Decimal
 
@@ -78,7 +78,7 @@ class AlertRules:
     """The rules of one container; thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._states: dict[str, _State] = {}
 
     def declare(self, rule: AlertRule) -> None:

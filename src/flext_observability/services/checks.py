@@ -12,6 +12,7 @@ from typing import Any, cast
 from .._pipeline.values import clean_text
 from ..constants import FlextObservabilityConstants as C
 from ..entities import FlextHealthCheck
+from ..locks import ForkSafeLock
 from ..result import FlextResult
 
 _WORDS = {True: "healthy", False: "unhealthy", None: "healthy"}
@@ -116,7 +117,7 @@ class Probes:
     """The registered checks of one container; thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._running = threading.Lock()
         self._by_name: dict[str, Probe] = {}
 

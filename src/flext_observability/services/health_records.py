@@ -1,6 +1,5 @@
 """What the health services on one container know of its components."""
 
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..constants import FlextObservabilityConstants as C
 from ..entities import FlextHealthCheck
+from ..locks import ForkSafeLock
 
 Record = dict[str, Any]
 """A report as plain data: what its sender does with the entity changes nothing here."""
@@ -35,7 +35,7 @@ class HealthRecords:
     """Components by name, the one reported last at the end; thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._components: dict[str, Component] = {}
         self._mark = object()
         self._performed = 0

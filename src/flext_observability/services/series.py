@@ -1,6 +1,5 @@
 """Totals of recorded metrics, per series: name, type and tags."""
 
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import NamedTuple
 from .._pipeline.totals import Distribution, LatestSeries
 from ..constants import buckets_for
 from ..entities import FlextMetric
+from ..locks import ForkSafeLock
 from .exposition import Buckets, Row
 
 # Wide enough for any sum of amounts; the default context keeps 28 digits only.
@@ -68,7 +68,7 @@ class MetricTotals:
     """What the metrics services on one container counted; thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self.version = 0
         """Another one after every change."""
         self.page: tuple[object, str] = (None, "")

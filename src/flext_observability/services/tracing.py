@@ -1,12 +1,12 @@
 """The tracing service: traces by id, and what became of them."""
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any, overload
 
 from .._pipeline.values import clean_text
 from ..container import FlextContainer
+from ..locks import ForkSafeLock
 from ..result import FlextResult
 from ..store import Shelf
 from ..trace_life import DROPPED
@@ -23,7 +23,7 @@ class TraceTotals:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._since = time.monotonic()
         self._active: dict[str, None] = {}
         self._ended = {"completed": 0, "failed": 0, DROPPED: 0}
