@@ -56,6 +56,7 @@ class Operation:
         self._capture = _names(capture_args)
         self._signature = _signature(function) if self._capture else None
         self.labels = {C.ATTR_OPERATION_NAME: self.name}
+        self._histogram: Any = None
         self._succeeded = OperationKey(self.metric_name, self.name, "")
 
     def begin(
@@ -71,6 +72,12 @@ class Operation:
             return Call(self, attributes)
         except Exception:  # noqa: BLE001 - telemetry never stops the host's call
             return CountedCall(self)
+
+    def histogram(self) -> Any:
+        """Give the duration histogram; it follows every later pipeline."""
+        if self._histogram is None:
+            self._histogram = _histogram(self.metric_name)
+        return self._histogram
 
     def count(self, duration_ns: int, error_type: str) -> None:
         """Add a call to the totals of this process."""
@@ -242,7 +249,7 @@ class Call:
                 self._span, failure, record_exception=operation.record_exception
             )
         # Inside the span, so that the histogram may keep it as an exemplar.
-        _histogram(operation.metric_name).record(duration_s, labels)
+        operation.histogram().record(duration_s, labels)
         _log_outcome(operation, duration_s, failure)
 
 
@@ -266,24 +273,15 @@ def _log_outcome(
     operation: Operation, duration_s: float, failure: Failure | None
 ) -> None:
     """Emit one log record, joined to the span: an error, or at DEBUG a success."""
-    from opentelemetry._logs import SeverityNumber
-
+    if failure is None and not _is_debug():
+        return
     attributes: dict[str, AnyValue] = {
         C.ATTR_OPERATION_NAME: operation.name,
         C.ATTR_OPERATION_DURATION: duration_s,
     }
     if failure is None:
-        config = runtime.current_config()
-        if config is None or config.log_level != "DEBUG":
-            return
-        runtime.otel_logger().emit(
-            timestamp=time.time_ns(),
-            severity_number=SeverityNumber.DEBUG,
-            severity_text="DEBUG",
-            body=f"{operation.name} completed",
-            attributes=attributes,
-            event_name=C.EVENT_OPERATION_COMPLETED,
-        )
+        body, event = f"{operation.name} completed", C.EVENT_OPERATION_COMPLETED
+        _emit("DEBUG", body, attributes, event)
         return
     attributes[C.ATTR_ERROR_TYPE] = failure.error_type
     attributes[C.ATTR_ERROR_CATEGORY] = failure.category.value
@@ -291,11 +289,23 @@ def _log_outcome(
     if operation.record_exception:
         what = f"{what}: {failure.message}"
         attributes |= failure.exception()
+    body = f"{operation.name} failed: {what}"
+    _emit("ERROR", body, attributes, C.EVENT_OPERATION_FAILED)
+
+
+def _is_debug() -> bool:
+    config = runtime.current_config()
+    return config is not None and config.log_level == "DEBUG"
+
+
+def _emit(level: str, body: str, attributes: dict[str, AnyValue], event: str) -> None:
+    from opentelemetry._logs import SeverityNumber
+
     runtime.otel_logger().emit(
         timestamp=time.time_ns(),
-        severity_number=SeverityNumber.ERROR,
-        severity_text="ERROR",
-        body=f"{operation.name} failed: {what}",
+        severity_number=SeverityNumber[level],
+        severity_text=level,
+        body=body,
         attributes=attributes,
-        event_name=C.EVENT_OPERATION_FAILED,
+        event_name=event,
     )
