@@ -1,12 +1,15 @@
 """Variables of the environment, and which one wins."""
 
+import textwrap
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from opentelemetry import baggage, context, trace
 
 import flext_observability as fo
+from tests.conftest import library_threads
 from tests.fixtures.collector import Collector, Protocol
 from tests.fixtures.library import assert_balanced, emit_all, flush, start
 from tests.fixtures.programs import run_program
@@ -565,3 +568,243 @@ def test_setup_by_environment_alone(collector: Collector) -> None:
         },
     ).ok()
     assert collector.span("hello").resource["service.name"] == "from-env"
+
+
+@pytest.mark.parametrize("prefix", ["FLEXT_OBSERVABILITY", "OBSERVABILITY"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("SERVICE_NAME", "ENVIRONMENT", "ENDPOINT", "PROTOCOL", "HEADERS"),
+        *("COMPRESSION", "TIMEOUT_S", "CERTIFICATE", "EXPORTERS", "SAMPLE_RATIO"),
+        *("PROPAGATORS", "LOG_LEVEL", "TRACING_ENABLED", "HISTOGRAM_BUCKETS_S"),
+        *("METRICS_EXPORT_INTERVAL_S", "RESOURCE_ATTRIBUTES", "EXIT_BUDGET_S"),
+    ],
+)
+def test_empty_variable_counts_as_unset(
+    variables: SetVariables, prefix: str, field: str
+) -> None:
+    """An empty variable of ours is as good as none."""
+    expected = fo.FlextObservabilityConfig()
+    variables(**{f"{prefix}_{field}": ""})
+    handle = fo.setup().unwrap()
+    assert handle.config.model_dump() == expected.model_dump()
+
+
+def test_empty_otel_variables_count_as_unset(
+    http_collector: Collector, variables: SetVariables
+) -> None:
+    """Empty ``OTEL_*`` variables, of all and of one signal, are as good as none."""
+    for name in ("ENDPOINT", "PROTOCOL", "HEADERS", "TIMEOUT", "CERTIFICATE"):
+        for signal in ("", "TRACES_", "METRICS_", "LOGS_"):
+            variables(**{f"OTEL_EXPORTER_OTLP_{signal}{name}": ""})
+    variables(OTEL_SERVICE_NAME="", OTEL_PROPAGATORS="", OTEL_SDK_DISABLED="")
+    start(http_collector)
+    emit_all("x")
+    flush()
+    http_collector.span("x")
+    assert_balanced()
+
+
+def test_timeout_as_other_sdks_mean_it(
+    http_collector: Collector, variables: SetVariables
+) -> None:
+    """A timeout written in milliseconds, as in other languages, does not stop setup."""
+    variables(OTEL_EXPORTER_OTLP_TIMEOUT="10000")
+    handle = start(http_collector)
+    assert handle.config.timeout_s == 10_000
+    emit_all("x")
+    flush()
+    http_collector.span("x")
+
+
+@pytest.mark.parametrize("signal", ["", "TRACES_"])
+def test_malformed_header_is_skipped(
+    http_collector: Collector, variables: SetVariables, signal: str
+) -> None:
+    """A piece of the header list that is none is skipped; its neighbours are sent."""
+    text = "x-first=1,junk,,x-second=two%20words,"
+    variables(**{f"OTEL_EXPORTER_OTLP_{signal}HEADERS": text})
+    start(http_collector)
+    with fo.flext_span("x"):
+        pass
+    flush()
+    (request,) = http_collector.requests("traces")
+    assert request.headers["x-first"] == "1"
+    assert request.headers["x-second"] == "two words"
+
+
+@pytest.mark.parametrize("interval", ["inf", "1e300", "0", "-1", "nonsense"])
+def test_odd_metric_interval(
+    http_collector: Collector, variables: SetVariables, interval: str
+) -> None:
+    """An interval nobody can wait for, or none at all, still sends at a flush."""
+    variables(OTEL_METRIC_EXPORT_INTERVAL=interval)
+    start(http_collector)
+    fo.flext_counter("hits").add(1)
+    flush()
+    assert http_collector.metric("hits").value == 1
+    assert "flext-metrics" in library_threads()
+
+
+def test_config_file_is_not_read(
+    http_collector: Collector,
+    variables: SetVariables,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """``OTEL_CONFIG_FILE``, which is not read, is said to be; setup goes on."""
+    variables(OTEL_CONFIG_FILE="otel.yaml")
+    start(http_collector)
+    said = [r for r in caplog.records if "OTEL_CONFIG_FILE" in r.getMessage()]
+    assert [record.levelname for record in said] == ["WARNING"]
+    with fo.flext_span("x"):
+        pass
+    flush()
+    http_collector.span("x")
+
+
+def test_config_object_keeps_the_endpoints_of_signals(
+    http_collector: Collector, variables: SetVariables
+) -> None:
+    """A config object made under ``OTEL_*`` variables states none of them again."""
+    with Collector("http/protobuf") as traces:
+        variables(
+            OTEL_EXPORTER_OTLP_ENDPOINT=http_collector.endpoint,
+            OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+            OTEL_EXPORTER_OTLP_HEADERS="x-key=all",
+            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{traces.endpoint}/v1/traces",
+            OTEL_EXPORTER_OTLP_TRACES_HEADERS="x-key=traces",
+        )
+        fo.setup(config=fo.FlextObservabilityConfig()).unwrap()
+        emit_all("x")
+        flush()
+        traces.span("x")
+        http_collector.log("x")
+        http_collector.metric("x")
+        assert http_collector.spans() == []
+        assert {r.headers["x-key"] for r in traces.requests()} == {"traces"}
+        assert {r.headers["x-key"] for r in http_collector.requests()} == {"all"}
+        fo.shutdown(0.5)
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> Path:
+    """A folder as of an installed package that registers parts for OTEL_PYTHON_*."""
+    module = """
+        import requests
+        from opentelemetry.sdk.trace import _TracerConfig
+        from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
+        def only_mine(scope):
+            return _TracerConfig(is_enabled=scope.name != "noisy")
+
+        class CountedIds(RandomIdGenerator):
+            def generate_trace_id(self):
+                return 0xC0FFEE
+
+        def session():
+            made = requests.Session()
+            made.headers["authorization"] = "Bearer from-provider"
+            return made
+
+        def session_of_traces():
+            made = requests.Session()
+            made.headers["authorization"] = "Bearer of-traces"
+            return made
+    """
+    (tmp_path / "plugins.py").write_text(textwrap.dedent(module), "utf-8")
+    metadata = tmp_path / "plugins-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: plugins\nVersion: 1.0\n", "utf-8"
+    )
+    (metadata / "entry_points.txt").write_text(
+        textwrap.dedent(
+            """
+            [_opentelemetry_tracer_configurator]
+            mine = plugins:only_mine
+            [opentelemetry_id_generator]
+            counted = plugins:CountedIds
+            [opentelemetry_otlp_credential_provider]
+            keys = plugins:session
+            keys_of_traces = plugins:session_of_traces
+            """
+        ),
+        "utf-8",
+    )
+    return tmp_path
+
+
+WITH_PLUGINS = """
+import logging, sys
+sys.path.insert(0, sys.argv[1])
+import flext_observability as fo
+from opentelemetry import trace
+handle = fo.setup("shop", endpoint=sys.argv[2], protocol="http/protobuf").unwrap()
+with trace.get_tracer("noisy").start_as_current_span("noise"):
+    with fo.flext_span("x"):
+        logging.getLogger("shop").warning("x")
+fo.flush(5.0).unwrap()
+"""
+
+
+def test_tracer_configurator(http_collector: Collector, plugins: Path) -> None:
+    """``OTEL_PYTHON_TRACER_CONFIGURATOR`` switches single tracers off."""
+    run_program(
+        WITH_PLUGINS,
+        str(plugins),
+        http_collector.endpoint,
+        env={"OTEL_PYTHON_TRACER_CONFIGURATOR": "mine"},
+    ).ok()
+    assert [span.name for span in http_collector.spans()] == ["x"]
+
+
+def test_id_generator(http_collector: Collector, plugins: Path) -> None:
+    """``OTEL_PYTHON_ID_GENERATOR`` makes the trace ids."""
+    run_program(
+        WITH_PLUGINS,
+        str(plugins),
+        http_collector.endpoint,
+        env={"OTEL_PYTHON_ID_GENERATOR": "counted"},
+    ).ok()
+    assert http_collector.span("x").trace_id == f"{0xC0FFEE:032x}"
+
+
+def test_credential_provider(http_collector: Collector, plugins: Path) -> None:
+    """A credential provider makes the sessions: of all signals, or of one."""
+    prefix = "OTEL_PYTHON_EXPORTER_OTLP_HTTP"
+    found = {}
+    for variable, name in (
+        (f"{prefix}_CREDENTIAL_PROVIDER", "keys"),
+        (f"{prefix}_TRACES_CREDENTIAL_PROVIDER", "keys_of_traces"),
+    ):
+        http_collector.clear()
+        run_program(
+            WITH_PLUGINS,
+            str(plugins),
+            http_collector.endpoint,
+            env={variable: name},
+        ).ok()
+        found[name] = {
+            request.signal: request.headers.get("authorization")
+            for request in http_collector.requests()
+        }
+    assert found["keys"]["traces"] == found["keys"]["logs"] == "Bearer from-provider"
+    assert found["keys_of_traces"]["traces"] == "Bearer of-traces"
+    assert found["keys_of_traces"]["logs"] is None
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "OTEL_PYTHON_TRACER_CONFIGURATOR",
+        "OTEL_PYTHON_ID_GENERATOR",
+        "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+    ],
+)
+def test_part_that_is_not_installed(variables: SetVariables, variable: str) -> None:
+    """A part that no installed package offers is a failure that names its variable."""
+    variables(**{variable: "missing"})
+    result = fo.setup("shop", protocol="http/protobuf")
+    assert result.is_failure
+    assert variable in str(result.error)
+    assert "'missing'" in str(result.error)
