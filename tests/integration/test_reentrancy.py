@@ -35,6 +35,7 @@ def test_signal_handler_that_records(http_collector: Collector) -> None:
 import logging, random, signal, time
 import flext_observability as fo
 fo.setup("shop", endpoint=sys.argv[1], protocol="http/protobuf").unwrap()
+fo.flext_span, fo.flext_counter  # loaded: Python's own import is not reentrant
 handled = 0
 
 def handler(*_):
@@ -73,6 +74,7 @@ def test_finalizer_that_records(http_collector: Collector) -> None:
 import gc, logging, time
 import flext_observability as fo
 fo.setup("shop", endpoint=sys.argv[1], protocol="http/protobuf").unwrap()
+fo.flext_span, fo.get_logger  # loaded: Python's own import is not reentrant
 ended = 0
 
 class Resource:
