@@ -3,6 +3,8 @@
 import logging
 import os
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -269,12 +271,12 @@ def test_host_filter_that_raises_on_our_notices(
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "5")
     died: list[object] = []
     monkeypatch.setattr(threading, "excepthook", died.append)
+    start(http_collector, endpoint=f"http://127.0.0.1:{closed_port()}")
     handler = logging.StreamHandler()
     handler.addFilter(Refusal())
     ours = logging.getLogger("flext_observability")
     ours.addHandler(handler)
     try:
-        start(http_collector, endpoint=f"http://127.0.0.1:{closed_port()}")
 
         @fo.flext_monitor_function("work")
         def work() -> int:
@@ -289,6 +291,62 @@ def test_host_filter_that_raises_on_our_notices(
     dropped = fo.status().signals["traces"].dropped
     assert 0 < dropped["queue_full"] <= 15
     assert_balanced()
+
+
+def _bad_setup() -> bool:
+    return fo.setup("shop", sample_ratio=9).is_failure
+
+
+def _setup_with_a_warning() -> bool:
+    os.environ["JAEGER_AGENT_HOST"] = "localhost"
+    try:
+        return fo.setup("shop", exporters=["none"]).success
+    finally:
+        del os.environ["JAEGER_AGENT_HOST"]
+
+
+def _setup_with_a_name_otel_refuses() -> bool:
+    handle = fo.setup("shop", exporters=["none"], metrics_enabled=False).unwrap()
+    handle.meter.create_counter("1 bad name")
+    return fo.setup("shop", exporters=["memory"]).success
+
+
+def _span_of_no_kind() -> bool:
+    with fo.flext_span("x", kind="nonsense"):
+        return True
+
+
+def _decorator_of_no_kind() -> bool:
+    return fo.flext_monitor_function("x", kind="nonsense")(lambda: True)()
+
+
+def _decorator_of_nothing() -> bool:
+    nothing: Any = 3
+    decorated: Any = fo.flext_monitor_function("x")(nothing)
+    return bool(decorated == 3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        _bad_setup,
+        _setup_with_a_warning,
+        _setup_with_a_name_otel_refuses,
+        _span_of_no_kind,
+        _decorator_of_no_kind,
+        _decorator_of_nothing,
+    ],
+)
+def test_host_filter_that_raises_on_what_a_call_says(call: Callable[[], bool]) -> None:
+    """What a call says on the log changes nothing about it when logging fails."""
+    handler = logging.StreamHandler()
+    handler.addFilter(Refusal())
+    ours = logging.getLogger("flext_observability")
+    ours.addHandler(handler)
+    try:
+        assert call()
+    finally:
+        ours.removeHandler(handler)
 
 
 def test_logging_handler_that_records(server: Collector) -> None:
