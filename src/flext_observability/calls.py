@@ -4,7 +4,6 @@ import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from logging import getLogger
 from typing import Any, cast
 
 from opentelemetry import trace
@@ -29,8 +28,8 @@ from .failures import (
     mark_failed,
     result_error_type,
 )
+from .own_log import WARNING, say
 
-_logger = getLogger("flext_observability")
 _KINDS = {kind: SpanKind[kind.upper()] for kind in C.SPAN_KINDS}
 
 
@@ -126,7 +125,8 @@ def span_kind(kind: str, operation: str) -> SpanKind:
     """Read a span kind; an unknown one is said once and taken as internal."""
     found = _KINDS.get(str(kind).lower())
     if found is None:
-        _logger.warning(
+        say(
+            WARNING,
             "operation %r: unknown span kind %r, taking 'internal'. Use one of %s.",
             operation,
             kind,

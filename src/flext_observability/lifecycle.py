@@ -4,7 +4,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from logging import getLogger
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from . import runtime
@@ -13,6 +12,7 @@ from .errors import (
     FlextObservabilityConfigurationError,
     FlextObservabilityTimeoutError,
 )
+from .own_log import ERROR, WARNING, say
 from .report import FlextObservabilityStatus
 from .result import FlextResult
 from .runtime import state
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from ._pipeline.exporters import MemoryExporter
     from .config import FlextObservabilityConfig, ObservabilitySettings
-
-_logger = getLogger("flext_observability")
 
 
 class SetupFields(TypedDict, total=False):
@@ -189,7 +187,7 @@ def setup(
         message = f"setup failed: {type(error).__name__}: {error}"
         result = FlextResult[FlextObservability].fail(message, exception=error)
     if result.is_failure:
-        _logger.error("%s", result.error)
+        say(ERROR, "%s", result.error)
     return result
 
 
@@ -285,14 +283,16 @@ def _setup(
 
 def _warn_about_unread_variables() -> None:
     if os.environ.get("JAEGER_AGENT_HOST") or os.environ.get("JAEGER_AGENT_PORT"):
-        _logger.warning(
+        say(
+            WARNING,
             "JAEGER_AGENT_HOST and JAEGER_AGENT_PORT have no effect: Jaeger takes OTLP "
-            "now; set OTEL_EXPORTER_OTLP_ENDPOINT instead"
+            "now; set OTEL_EXPORTER_OTLP_ENDPOINT instead",
         )
     if os.environ.get("OTEL_CONFIG_FILE"):
-        _logger.warning(
+        say(
+            WARNING,
             "OTEL_CONFIG_FILE is not read: setup() takes arguments and variables; "
-            "unset it, or set the SDK up from that file without setup()"
+            "unset it, or set the SDK up from that file without setup()",
         )
 
 

@@ -5,16 +5,14 @@ import inspect
 import sys
 import types
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from logging import getLogger
 from typing import Any, TypeVar, overload
 
 from ._pipeline.executors import MONITORED_MARK
 from ._pipeline.values import clean_text
 from .calls import Call, CountedCall, Operation
+from .own_log import WARNING, say
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any]")
-
-_logger = getLogger("flext_observability")
 
 
 @overload
@@ -67,7 +65,8 @@ def flext_monitor_function(
         if isinstance(function, _DESCRIPTORS):
             return _rebuilt(function, decorate)
         if not callable(function):
-            _logger.warning(
+            say(
+                WARNING,
                 "flext_monitor_function cannot monitor a %s; it stays as it is",
                 type(function).__name__,
             )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from logging import getLevelNamesMapping, getLogger
+from logging import getLevelNamesMapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import finalize
 
@@ -18,6 +18,7 @@ from ._pipeline.operations import OperationTotals
 from .constants import FlextObservabilityConstants as C
 from .constants import Signal
 from .locks import ForkSafeLock
+from .own_log import WARNING, say
 from .report import FlextObservabilityStatus, no_ledgers, status_of
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _KEPT_LIMIT = 10_000
-
-_logger = getLogger("flext_observability")
 
 
 class _State:
@@ -171,7 +170,8 @@ class _State:
             if not _is_set_by_another(getter()):
                 cast("Callable[[Any], None]", setter)(provider)
                 continue
-            _logger.warning(
+            say(
+                WARNING,
                 "another %s was installed before setup(); telemetry made through "
                 "plain OpenTelemetry calls goes there, ours goes to our pipeline",
                 type(getter()).__name__,

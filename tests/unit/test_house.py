@@ -26,6 +26,7 @@ FLOORS = {
     "result": 0,
     "constants": 0,
     "locks": 0,
+    "own_log": 0,
     "store": 1,
     "container": 1,
     "typings": 2,

@@ -3,13 +3,10 @@
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from logging import getLogger
 
 from ..constants import DropReason
-
-_logger = getLogger("flext_observability")
+from ..own_log import WARNING, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +122,4 @@ class Notices:
             if last is not None and now - last < self.INTERVAL_S:
                 return
             self._said[reason] = now
-        # Whatever the host's filters and handlers do: we go on.
-        with suppress(Exception):
-            _logger.warning("%s", message)
+        say(WARNING, "%s", message)

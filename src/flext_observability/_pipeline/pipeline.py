@@ -224,6 +224,9 @@ class Pipeline:
         }
 
 
+_Calls = tuple[Sequence[Callable[[], Any]], threading.Event]
+
+
 class ForeignThread:
     """Runs calls into the caller's parts, which may ignore any timeout.
 
@@ -231,8 +234,8 @@ class ForeignThread:
     """
 
     def __init__(self) -> None:
-        self._work: SimpleQueue[tuple[Sequence[Callable[[], Any]], threading.Event]]
-        self._work = SimpleQueue()
+        # Calls and who waits for them; `None` ends the thread.
+        self._work: SimpleQueue[_Calls | None] = SimpleQueue()
         self._is_started = False
 
     def start(self) -> None:
@@ -247,6 +250,8 @@ class ForeignThread:
 
     def run(self, calls: Sequence[Callable[[], Any]], deadline: float) -> None:
         """Run calls one after the other; stop waiting at the deadline."""
+        if not calls:
+            return
         self.start()
         if not self._is_started:
             _run_all(calls)
@@ -258,13 +263,14 @@ class ForeignThread:
     def stop(self) -> None:
         """Let the thread end once it has nothing to do."""
         if self._is_started:
-            self._work.put(((), threading.Event()))
+            self._work.put(None)
 
     def _loop(self) -> None:
         while True:
-            calls, done = self._work.get()
-            if not calls:
+            work = self._work.get()
+            if work is None:
                 return
+            calls, done = work
             _run_all(calls)
             done.set()
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from itertools import chain
-from logging import getLogger
 from math import inf
 from threading import Lock, Thread
 from time import monotonic
@@ -21,9 +20,9 @@ from prometheus_client.core import Exemplar, Metric, Sample
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString  # pyright: ignore[reportUnknownVariableType]
 
+from ..own_log import INFO, WARNING, say
 from .prometheus_names import Labels, legal_labels, legal_name, legal_text
 
-_logger = getLogger(__name__)
 _number_text = cast("Callable[[float], str]", floatToGoString)
 
 _SCRAPE_TIMEOUT_S = 10.0
@@ -94,7 +93,7 @@ class PrometheusReader(otel.MetricReader):
             words = f"Prometheus endpoint cannot listen on {host}:{port}: {reason}"
             raise OSError(getattr(error, "errno", None), words) from error
         self._serving = server, thread, os.getpid()
-        _logger.info("Prometheus metrics at http://%s:%d", host, server.server_port)
+        say(INFO, "Prometheus metrics at http://%s:%d", host, server.server_port)
         return server.server_port
 
     def shutdown(self, timeout_millis: float = 30_000, **_: object) -> None:
@@ -128,7 +127,7 @@ class PrometheusReader(otel.MetricReader):
             if monotonic() >= self._silent_until:
                 self._silent_until = monotonic() + _SAY_EVERY_S
                 words = "Prometheus scrape without %s: %s (%d left out so far)"
-                _logger.warning(words, what, error, self.skipped)
+                say(WARNING, words, what, error, self.skipped)
 
     def _scrape(self) -> list[Metric]:
         page: _Page = {}

@@ -7,7 +7,6 @@ somebody obtained earlier follow. Without a pipeline they do nothing.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from logging import getLogger
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -25,6 +24,7 @@ from opentelemetry.trace import Span
 from opentelemetry.util.types import Attributes
 
 from ..locks import ForkSafeLock
+from ..own_log import WARNING, say
 
 # The API exports no public name for the synchronous gauge.
 from opentelemetry.metrics import _Gauge as Gauge  # isort: skip
@@ -36,7 +36,6 @@ from opentelemetry.util._decorator import (  # isort: skip
 
 P = TypeVar("P")
 
-_logger = getLogger("flext_observability")
 
 _NO_TRACER = trace.NoOpTracer()
 _NO_METER = metrics.NoOpMeter("none")
@@ -78,7 +77,7 @@ def _follow(follower: Any, inner: Any) -> None:
     try:
         follower.follow(inner)
     except Exception as error:  # noqa: BLE001 - the others must follow all the same
-        _logger.warning("%s: %s", type(follower).__name__, error)
+        say(WARNING, "%s: %s", type(follower).__name__, error)
         follower.follow(None)
 
 
