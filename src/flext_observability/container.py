@@ -1,13 +1,32 @@
 """A container of services; two containers share nothing."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from .locks import ForkSafeLock
 from .result import FlextResult
 from .store import Store
 
 T = TypeVar("T")
+
+
+class _Factory:
+    """Makes a service, once; others who want that service wait for it."""
+
+    def __init__(self, fn: Callable[[], object]) -> None:
+        self._fn = fn
+        self._lock = ForkSafeLock()
+        self._made: FlextResult[object] | None = None
+
+    def make(self) -> FlextResult[object]:
+        """Give the service, or why it cannot be made; a failure is tried again."""
+        with self._lock:
+            if self._made is not None:
+                return self._made
+            made = FlextResult[None].ok(None).map(lambda _: self._fn())
+            if made.is_success:
+                self._made = made
+            return made
 
 
 class FlextContainer:
@@ -20,7 +39,7 @@ class FlextContainer:
         """Make an empty container with a store of its own."""
         self._lock = ForkSafeLock()
         self._services: dict[str, object] = {}
-        self._factories: dict[str, Callable[[], object]] = {}
+        self._factories: dict[str, _Factory] = {}
         self._store = Store()
 
     @classmethod
@@ -47,11 +66,11 @@ class FlextContainer:
         """Put a service under a name.
 
         Args:
-            name: Not blank, and not taken unless ``replace``.
+            name: Text, not blank, and not taken unless ``replace``.
             service: Any object.
             replace: Whether a taken name is given to the new service.
         """
-        return self._claim(name, self._services, service, replace=replace)
+        return self._claim(name, service, replace=replace)
 
     def register_factory(
         self, name: str, fn: Callable[[], object]
@@ -59,47 +78,47 @@ class FlextContainer:
         """Put a function under a name; it makes the service at the first ``get``.
 
         Args:
-            name: Not blank and not taken.
-            fn: Runs once; an exception that it raises is that ``get``'s failure.
+            name: Text, not blank and not taken.
+            fn: Runs until it succeeds once; an exception that it raises is that
+                ``get``'s failure.
         """
         if not callable(fn):
             return FlextResult[None].fail(
-                f"Factory of service '{name}' must be callable, "
+                f"Factory of service '{_shown(name)}' must be callable, "
                 f"got {type(cast('object', fn)).__name__}"
             )
-        return self._claim(name, self._factories, fn, replace=False)
+        return self._claim(name, _Factory(fn), replace=False)
 
-    def _claim(
-        self, name: str, place: dict[str, Any], what: object, *, replace: bool
-    ) -> FlextResult[None]:
-        if not str(name).strip():
-            return FlextResult[None].fail(f"Invalid service name {name!r}")
+    def _claim(self, name: str, what: object, *, replace: bool) -> FlextResult[None]:
+        if not _is_text(name) or not name.strip():
+            return FlextResult[None].fail(f"Invalid service name {_shown(name)!r}")
         with self._lock:
             if self.has(name) and not replace:
                 return FlextResult[None].fail(f"Service '{name}' already registered")
             self._factories.pop(name, None)
             self._services.pop(name, None)
-            place[name] = what
+            if isinstance(what, _Factory):
+                self._factories[name] = what
+            else:
+                self._services[name] = what
         return FlextResult[None].ok(None)
 
     def get(self, name: str) -> FlextResult[object]:
         """Give the service of a name; ``Service '<name>' not found`` otherwise."""
         with self._lock:
+            if not self.has(name):
+                return FlextResult[object].fail(f"Service '{_shown(name)}' not found")
             if name in self._services:
                 return FlextResult[object].ok(self._services[name])
-            factory = self._factories.get(name)
-            if factory is None:
-                return FlextResult[object].fail(f"Service '{name}' not found")
-            try:
-                made = factory()
-            except Exception as error:  # noqa: BLE001 - the factory's failure is the result
-                return FlextResult[object].fail(
-                    f"Service '{name}' cannot be made: {type(error).__name__}: {error}",
-                    exception=error,
-                )
-            self._services[name] = made
-            self._factories.pop(name, None)
-            return FlextResult[object].ok(made)
+            factory = self._factories[name]
+        # It may be slow, or use another container: nobody else waits for it here.
+        made = factory.make()
+        if made.is_failure:
+            return FlextResult[object].fail(
+                f"Service '{name}' cannot be made: {made.error}",
+                exception=made.exception,
+            )
+        return made
 
     def get_typed(self, name: str, type_: type[T]) -> FlextResult[T]:
         """Give the service of a name when it is of a type.
@@ -111,18 +130,24 @@ class FlextContainer:
         found = self.get(name)
         if found.is_failure:
             return FlextResult[T].fail(found.error, exception=found.exception)
-        if not isinstance(found.data, type_):
+        is_one = found.map(lambda service: isinstance(service, type_))
+        if is_one.is_failure:  # e.g. of list[int], which no object is an instance of
+            return FlextResult[T].fail(
+                f"Service '{name}' cannot be checked: {is_one.error}",
+                exception=is_one.exception,
+            )
+        if not is_one.data:
             return FlextResult[T].fail(
                 f"Service '{name}' is a {type(found.data).__name__}, "
-                f"not a {type_.__name__}"
+                f"not a {getattr(type_, '__name__', 'type of these')}"
             )
-        return FlextResult[T].ok(found.data)
+        return FlextResult[T].ok(cast("T", found.data))
 
     def unregister(self, name: str) -> FlextResult[None]:
         """Take a service out; ``Service '<name>' not found`` when there is none."""
         with self._lock:
             if not self.has(name):
-                return FlextResult[None].fail(f"Service '{name}' not found")
+                return FlextResult[None].fail(f"Service '{_shown(name)}' not found")
             self._services.pop(name, None)
             self._factories.pop(name, None)
         return FlextResult[None].ok(None)
@@ -137,7 +162,9 @@ class FlextContainer:
     def has(self, name: str) -> bool:
         """Whether a name is taken."""
         with self._lock:
-            return name in self._services or name in self._factories
+            return _is_text(name) and (
+                name in self._services or name in self._factories
+            )
 
     def list_services(self) -> list[str]:
         """Give the taken names, sorted."""
@@ -147,3 +174,12 @@ class FlextContainer:
     def __repr__(self) -> str:
         """Show the taken names."""
         return f"FlextContainer({', '.join(self.list_services())})"
+
+
+def _is_text(name: object) -> bool:
+    return isinstance(name, str)
+
+
+def _shown(name: object) -> str:
+    """Give a name, or what stands in its place."""
+    return name if isinstance(name, str) else type(name).__name__

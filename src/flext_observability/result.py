@@ -84,7 +84,8 @@ class FlextResult(Generic[T_co]):
             error: The message; ``None`` and ``""`` become ``"Unknown error"``.
             exception: The exception behind it, if there was one.
         """
-        return FlextResult(None, str(error) if error else _UNKNOWN_ERROR, exception)
+        text = "" if error is None else _text_of(error)
+        return FlextResult(None, text or _UNKNOWN_ERROR, exception)
 
     # -- asking it
 
@@ -142,14 +143,16 @@ class FlextResult(Generic[T_co]):
         """Give the value of a success.
 
         Raises:
-            FlextObservabilityError: The result is a failure (a subclass when the
-                exception behind it is one); the message is its error and the cause is
-                its exception.
+            FlextObservabilityError: The result is a failure (one of our subclasses when
+                the exception behind it is one); the message is its error and the cause
+                is its exception.
         """
         if self._error is None:
             return cast("T_co", self._value)
         kind = type(self._exception)
-        if issubclass(kind, FlextObservabilityError):
+        # A class of the caller's may want other arguments than a message.
+        is_ours = kind.__module__ == FlextObservabilityError.__module__
+        if is_ours and issubclass(kind, FlextObservabilityError):
             raise kind(self._error) from self._exception
         raise FlextObservabilityError(self._error) from self._exception
 
@@ -223,8 +226,12 @@ class FlextResult(Generic[T_co]):
 
 
 def _failure_of(error: Exception) -> "FlextResult[Any]":
+    message = f"{type(error).__name__}: {_text_of(error)}"
+    return FlextResult[Any].fail(message, exception=error)
+
+
+def _text_of(value: object) -> str:
     try:
-        text = str(error)
+        return str(value)
     except Exception:  # noqa: BLE001 - a failing __str__ must not escape
-        text = "<unprintable>"
-    return FlextResult[Any].fail(f"{type(error).__name__}: {text}", exception=error)
+        return "<unprintable>"

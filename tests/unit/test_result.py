@@ -173,3 +173,30 @@ def test_generic_at_run_time() -> None:
     assert fo.FlextResult[dict[str, object]].fail("x").is_failure
     assert fo.FlextResult.ok(1) == fo.FlextResult[object].ok(1)
     assert repr(fo.FlextResult.fail("x")) == "FlextResult.fail('x')"
+
+
+class Own(fo.FlextObservabilityError):
+    """An application's error with arguments of its own."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code} {text}")
+
+
+def test_unwrap_with_an_error_class_of_the_caller() -> None:
+    """It is the cause; what is raised is one of ours."""
+    cause = Own(5, "no")
+    with pytest.raises(fo.FlextObservabilityError, match="refused") as caught:
+        fo.FlextResult[int].fail("refused", exception=cause).unwrap()
+    assert caught.value.__cause__ is cause
+    assert type(caught.value) is fo.FlextObservabilityError
+
+
+def test_a_message_that_cannot_be_shown() -> None:
+    """A failure never raises while it is made."""
+
+    class Hostile:
+        def __str__(self) -> str:
+            raise RuntimeError("hostile")
+
+    message: Any = Hostile()
+    assert fo.FlextResult[int].fail(message).error == "<unprintable>"

@@ -229,3 +229,69 @@ def test_creation_agrees_with_the_rules(name: Any, value: Any) -> None:
     is_finite = is_number and abs(value) < float("inf")
     allowed = bool(name.strip()) and len(name) <= 255 and is_finite
     assert result.success == allowed
+
+
+class HostileError(Exception):
+    """Cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("hostile")
+
+
+def test_a_container_never_raises() -> None:
+    """Names that are no text, types that are none, errors that cannot be shown."""
+    container = fo.FlextContainer()
+    container.register("rate", 0.2).unwrap()
+    wrong: Any
+    for wrong in (None, 5, [], HostileError()):
+        for refused in (
+            container.register(wrong, 1),
+            container.register_factory(wrong, list),
+        ):
+            assert str(refused.error).startswith("Invalid service name")
+        assert not container.has(wrong)
+        assert str(container.get(wrong).error).endswith("not found")
+        assert str(container.unregister(wrong).error).endswith("not found")
+    assert container.list_services() == ["rate"]
+    for wrong in (5, list[int]):
+        assert "TypeError" in str(container.get_typed("rate", wrong).error)
+
+    def make() -> object:
+        raise HostileError
+
+    container.register_factory("bad", make).unwrap()
+    assert str(container.get("bad").error).endswith("HostileError: <unprintable>")
+
+
+def test_a_slow_factory_stops_nobody_else() -> None:
+    """Others use the container meanwhile; who wants its service waits and shares it."""
+    container = fo.FlextContainer()
+    container.register("fast", 1).unwrap()
+    begun, may_end = threading.Event(), threading.Event()
+    made: list[object] = []
+
+    def make() -> object:
+        begun.set()
+        assert may_end.wait(10)
+        made.append(object())
+        return made[-1]
+
+    container.register_factory("slow", make).unwrap()
+    got: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: got.append(container.get("slow").data))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(10)
+    fast: list[object] = []
+    other = threading.Thread(target=lambda: fast.append(container.get("fast").data))
+    other.start()
+    other.join(5)
+    assert fast == [1]
+    may_end.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(made) == 1
+    assert got == made * 3
