@@ -5,6 +5,7 @@ running pipeline: header name and propagator are arguments.
 """
 
 from collections.abc import Iterable, Mapping, MutableMapping
+from contextvars import Context as VariableContext
 from contextvars import ContextVar, Token
 from types import MappingProxyType
 from typing import cast
@@ -122,6 +123,8 @@ def restore(token: object, set_here: object = None) -> None:
         is_ours = set_here is not None and switch.var.get(None) is set_here
         if is_ours and switch.old_value is not Token.MISSING:
             switch.var.set(switch.old_value)
+        elif is_ours:  # it was never set before: what it is where nothing is set
+            switch.var.set(VariableContext().run(switch.var.get))
 
 
 def read_headers(headers: object) -> dict[str, str]:

@@ -15,7 +15,7 @@ from . import runtime
 from ._pipeline.values import clean_attributes
 from .config import FlextObservabilityConfig
 from .constants import FlextObservabilityConstants as C
-from .correlation import enter_attributes, restore
+from .correlation import context_attributes, enter_attributes, restore
 from .entities import FlextHealthCheck, FlextMetric
 from .locks import ForkSafeLock
 from .monitoring import flext_monitor_function
@@ -103,10 +103,11 @@ class FlextObservabilityMonitor:
             **attributes: Any values. What a span or record says itself wins.
         """
         token = enter_attributes({**clean_attributes(attributes), **self._attributes})
+        set_here = context_attributes()
         try:
             yield self
         finally:
-            restore(token)
+            restore(token, set_here)
 
     def record_metric(
         self,

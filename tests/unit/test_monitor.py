@@ -285,3 +285,26 @@ def test_metrics_summary(figures: fo.FlextMetricsCollector) -> None:
     """That of the container's metrics service."""
     fo.FlextMetricsService(figures.container).record_metric("load", 3)
     assert figures.metrics_summary().unwrap()["gauges"] == {"load": 3}
+
+
+def test_context_of_a_generator_closed_elsewhere(
+    monitor: fo.FlextObservabilityMonitor,
+) -> None:
+    """A copy of its context lets go of the attributes when it closes it."""
+    kept = memory()
+
+    def rows() -> Iterator[int]:
+        with monitor.context(tenant="t"):
+            yield 1
+
+    def close(generator: Any) -> None:
+        generator.close()
+        with fo.flext_span("after"):
+            pass
+
+    opened = rows()
+    next(opened)
+    contextvars.copy_context().run(close, opened)
+    assert "tenant" not in kept.spans[-1].attributes
+    assert "service" not in kept.spans[-1].attributes
+    del opened
