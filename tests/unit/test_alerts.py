@@ -489,3 +489,18 @@ def test_eight_threads(alerts: fo.FlextAlertService) -> None:
         done = [pool.submit(work) for _ in range(8)]
     assert sum(each.result() for each in done) == 1
     assert len(alerts.get_alerts(limit=1000).unwrap()) == 401
+
+
+def test_a_threshold_that_is_zero_as_a_float(alerts: fo.FlextAlertService) -> None:
+    """The ratio is infinite, as for 0."""
+    (alert,) = alerts.evaluate_alert_thresholds(
+        {"a": 1}, {"a": Decimal("1e-400")}
+    ).unwrap()
+    assert (alert.severity, alert.details["breach_ratio"]) == ("critical", "inf")
+
+
+def test_ids_by_name(alerts: fo.FlextAlertService) -> None:
+    """The parameter is called ``id``."""
+    alert = alerts.process_alert(make_alert()).unwrap()
+    assert alerts.acknowledge_alert(id=alert.id).unwrap().status == "acknowledged"
+    assert alerts.resolve_alert(id=alert.id).unwrap().status == "resolved"

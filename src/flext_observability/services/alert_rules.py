@@ -13,7 +13,9 @@ Number = float | Decimal
 
 def ratio_of(value: Number, threshold: Number) -> float:
     """Give how many times the threshold a value is; infinite for a threshold of 0."""
-    return float(value) / float(threshold) if threshold else float("inf")
+    # A Decimal above 0 may be 0 as a float.
+    divisor = float(threshold)
+    return float(value) / divisor if divisor else float("inf")
 
 
 def severity_of_breach(value: Number, threshold: Number) -> str:

@@ -15,7 +15,7 @@ from .alert_rules import AlertRule, AlertRules, breach
 from .escalation import escalation
 from .membership import container_or_global, enrol, shelf_of
 from .metrics import FlextMetricsService
-from .outcome import made, never_raises, newest_limit
+from .outcome import made, never_raises, newest_limit, word_asked
 
 _INVALID = "Invalid alert"
 _INVALID_THRESHOLD = "Invalid alert threshold"
@@ -61,14 +61,20 @@ class FlextAlertService:
         return FlextResult[FlextAlert].ok(alert)
 
     @never_raises
-    def acknowledge_alert(self, alert_id: str) -> FlextResult[FlextAlert]:
+    def acknowledge_alert(
+        self,
+        id: str,  # noqa: A002 - a name of the contract
+    ) -> FlextResult[FlextAlert]:
         """Say that somebody takes care of an alert."""
-        return self._set_status(alert_id, "acknowledged")
+        return self._set_status(id, "acknowledged")
 
     @never_raises
-    def resolve_alert(self, alert_id: str) -> FlextResult[FlextAlert]:
+    def resolve_alert(
+        self,
+        id: str,  # noqa: A002 - a name of the contract
+    ) -> FlextResult[FlextAlert]:
         """Say that the reason for an alert is gone."""
-        return self._set_status(alert_id, "resolved")
+        return self._set_status(id, "resolved")
 
     def _set_status(self, alert_id: object, status: str) -> FlextResult[FlextAlert]:
         key = alert_id.id if isinstance(alert_id, FlextAlert) else alert_id
@@ -94,10 +100,11 @@ class FlextAlertService:
             status: Only with this status.
             limit: How many at most.
         """
+        asked_severity, asked_status = word_asked(severity), word_asked(status)
 
         def is_wanted(alert: FlextAlert) -> bool:
-            return (severity is None or severity.lower() == alert.severity) and (
-                status is None or status.lower() == alert.status
+            return (severity is None or asked_severity == alert.severity) and (
+                status is None or asked_status == alert.status
             )
 
         found = self._alerts_store.newest(newest_limit(limit), is_wanted)
@@ -248,7 +255,7 @@ class FlextAlertService:
 
 
 def _is_name(text: object) -> bool:
-    return isinstance(text, str) and not is_blank(text)
+    return not is_blank(text)
 
 
 def _numbers(given: object) -> dict[str, float | Decimal] | None:

@@ -37,7 +37,6 @@ class HealthRecords:
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
         self._components: dict[str, Component] = {}
-        self._mark = object()
         self._performed = 0
         self._started = time.monotonic()
 
@@ -56,7 +55,7 @@ class HealthRecords:
         """
         record = record_of(check)
         with self._lock:
-            if not check.emission().take(self._mark):
+            if not check.emission().take(self):
                 return False
             self._performed += 1
             component = self._components.pop(check.name, None)
@@ -80,7 +79,7 @@ class HealthRecords:
         with self._lock:
             component = self._components.get(name)
             records = [] if component is None else list(component.history)
-        return [dict(record) for record in records]
+        return [_copied(record) for record in records]
 
     def overall(self) -> dict[str, Any]:
         """Aggregate the latest reports of all components."""
@@ -101,7 +100,7 @@ class HealthRecords:
                 "health_checks_performed": performed,
             },
             "components": {
-                name: record | {"effective_status": statuses[name]}
+                name: _copied(record) | {"effective_status": statuses[name]}
                 for name, record in latest.items()
             },
             "uptime_seconds": time.monotonic() - self._started,
@@ -119,6 +118,15 @@ def record_of(check: FlextHealthCheck) -> Record:
         "details": dict(check.details),
         "dependencies": list(check.dependencies),
         "timestamp": check.timestamp.isoformat(),
+    }
+
+
+def _copied(record: Record) -> Record:
+    """Give a record that may be changed."""
+    return {
+        **record,
+        "details": dict(record["details"]),
+        "dependencies": list(record["dependencies"]),
     }
 
 

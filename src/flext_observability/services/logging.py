@@ -1,19 +1,17 @@
 """Log entries: check, emit, keep, query."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from ..entities import FlextLogEntry
 from ..recording import emit_log_entry
 from ..result import FlextResult
 from .membership import bounds_in_force, container_or_global, enrol, shelf_of
-from .outcome import made, never_raises, newest_limit
+from .outcome import made, never_raises, newest_limit, word_asked
 
 if TYPE_CHECKING:
     from ..container import FlextContainer
     from ..store import Shelf
-
-_RULES: Final = {"level": "Invalid log level", "message": "Invalid log message"}
 
 
 class FlextLoggingService:
@@ -80,9 +78,10 @@ class FlextLoggingService:
             correlation_id: Only these.
             limit: Of the answer.
         """
+        asked = word_asked(level)
 
         def is_wanted(entry: FlextLogEntry) -> bool:
-            return (level is None or entry.level == level.lower()) and (
+            return (level is None or asked == entry.level) and (
                 correlation_id is None or entry.correlation_id == correlation_id
             )
 

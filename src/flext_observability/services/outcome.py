@@ -65,3 +65,17 @@ def newest_limit(limit: object) -> int:
         message = f"limit must be a whole number, got {clean_text(limit)}"
         raise ValueError(message)  # noqa: TRY004 - told like any wrong value
     return limit
+
+
+def word_asked(word: object) -> str | None:
+    """Give a word that a query asks for, in lower case; ``None`` when it asks for any.
+
+    Raises:
+        ValueError: It is no text.
+    """
+    if word is None:
+        return None
+    if not isinstance(word, str):
+        message = f"must be text, got {clean_text(word)}"
+        raise ValueError(message)  # noqa: TRY004 - told like any wrong value
+    return word.lower()

@@ -1,10 +1,10 @@
 """Figures of the machine and of this process; psutil is optional."""
 
+import os
 import shutil
 import threading
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from ..constants import FlextObservabilityConstants as C
@@ -35,7 +35,8 @@ def status_of(value: float, limits: tuple[float, float]) -> str:
 
 def disk_usage() -> Mapping[str, float]:
     """Give total and used bytes, and percent, of the disk we run on."""
-    usage = shutil.disk_usage(Path.cwd().anchor or "/")
+    # Its root: the working directory may have been deleted.
+    usage = shutil.disk_usage(os.sep)
     # As `df` and psutil count: what only root may use belongs to neither part.
     reachable = usage.used + usage.free
     return {

@@ -13,7 +13,7 @@ from ..trace_life import DROPPED
 from ..traceparent import read_trace_id
 from ..traces import FlextTrace, created_traces
 from .membership import container_or_global, enrol, shelf_of
-from .outcome import made, never_raises, newest_limit
+from .outcome import made, never_raises, newest_limit, word_asked
 
 
 class TraceTotals:
@@ -105,6 +105,7 @@ class FlextTracingService:
         parent_trace_id: str | None = None,
     ) -> FlextResult[str]: ...
 
+    @never_raises
     def start_trace(self, *args: Any, **kwargs: Any) -> FlextResult[Any]:
         """Start the span of a trace unless it runs, and keep the trace.
 
@@ -122,14 +123,19 @@ class FlextTracingService:
             return self._start(given)
         return self._start_named(*args, **kwargs)
 
-    @never_raises
     def _start_named(
         self,
-        name: str,
+        name: str = "",
         service_name: str | None = None,
         context: Mapping[str, object] | None = None,
         parent_trace_id: str | None = None,
+        *more: object,
+        **named: object,
     ) -> FlextResult[str]:
+        if more or named:
+            unknown = ", ".join([*map(clean_text, more), *sorted(named)])
+            message = f"Trace validation failed: unknown argument: {unknown}"
+            return FlextResult[str].fail(message)
         optional = {
             "service_name": service_name,
             "context": context,
@@ -142,7 +148,6 @@ class FlextTracingService:
             return FlextResult[str].fail(message, exception=new.exception)
         return self._start(new.data).map(lambda trace: trace.id)
 
-    @never_raises
     def _start(self, trace: FlextTrace) -> FlextResult[FlextTrace]:
         checked = trace.validate_business_rules()
         if checked.is_failure:
@@ -160,14 +165,14 @@ class FlextTracingService:
             gone.drop()
 
     @never_raises
-    def complete_trace(self, trace: FlextTrace | str) -> FlextResult[FlextTrace]:
+    def complete_trace(self, trace_or_id: FlextTrace | str) -> FlextResult[FlextTrace]:
         """End a trace well.
 
         Args:
-            trace: The entity, its ``id``, or a trace id, which means the oldest
+            trace_or_id: The entity, its ``id``, or a trace id, which means the oldest
                 running one of that trace.
         """
-        return self._started(trace).flat_map(self._keeping).flat_map(_complete)
+        return self._started(trace_or_id).flat_map(self._keeping).flat_map(_complete)
 
     @never_raises
     def error_trace(
@@ -234,18 +239,21 @@ class FlextTracingService:
     # -- asking
 
     @never_raises
-    def get_trace_info(self, trace_id: FlextTrace | str) -> FlextResult[dict[str, Any]]:
+    def get_trace_info(
+        self,
+        id: FlextTrace | str,  # noqa: A002 - a name of the contract
+    ) -> FlextResult[dict[str, Any]]:
         """Describe a trace.
 
         Args:
-            trace_id: As for :meth:`complete_trace`.
+            id: As for :meth:`complete_trace`.
 
         Returns:
             Its fields, and ``duration`` (seconds), ``trace_spans`` (ids of all stored
             traces with the same ``trace_id``, the oldest first) and ``child_traces``
             (ids of those right below it).
         """
-        found = self._started(trace_id)
+        found = self._started(id)
         if found.is_failure:
             return FlextResult[dict[str, Any]].fail(found.error)
         trace = found.data
@@ -277,12 +285,13 @@ class FlextTracingService:
             status: Only with this status.
             limit: How many at most.
         """
+        asked = word_asked(status)
 
         def is_wanted(trace: FlextTrace) -> bool:
             return (
                 service_name in {None, trace.service_name}
                 and operation_name in {None, trace.operation_name}
-                and (status is None or status.lower() == trace.status)
+                and asked in {None, trace.status}
             )
 
         found = self._traces_store.newest(newest_limit(limit), is_wanted)
