@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, ClassVar, Self, cast
 from uuid import uuid4
 
@@ -54,7 +54,7 @@ class Emission:
         with _taking:
             if any(known is mark for known in self._taken):
                 return False
-            self._taken = (*self._taken, mark)
+            self._taken = (*alive, ref(mark))
         return True
 
     def __eq__(self, other: object) -> bool:
@@ -93,14 +93,18 @@ def _lower(value: object) -> object:
 def _number(value: object, info: ValidationInfo) -> object:
     """Take integers as float, keep Decimal exactly, refuse what is no number."""
     if info.mode == "json" and isinstance(value, str):
-        return Decimal(value)  # how a Decimal stands in JSON
+        try:
+            return Decimal(value)  # how a Decimal stands in JSON
+        except InvalidOperation as error:
+            message = "must be a number"
+            raise ValueError(message) from error
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         message = "must be a number"
         raise ValueError(message)  # noqa: TRY004 - Pydantic reports ValueError
     try:
         return value if isinstance(value, Decimal) else float(value)
     except OverflowError as error:
-        message = "must be a number that a float can hold, or a Decimal"
+        message = "must be a number that a float can hold"
         raise ValueError(message) from error
 
 
@@ -108,12 +112,16 @@ def _text_pairs(tags: object) -> object:
     if not isinstance(tags, Mapping):
         return tags
     pairs = cast("Mapping[object, object]", tags)
-    return {str(key): str(value) for key, value in pairs.items()}
+    try:
+        return {str(key): str(value) for key, value in pairs.items()}
+    except Exception as error:
+        message = f"must become text: {type(error).__name__}"
+        raise ValueError(message) from error
 
 
-def is_blank(text: str) -> bool:
-    """Whether a text says nothing."""
-    return not text.strip()
+def is_blank(text: object) -> bool:
+    """Whether a text says nothing; what was assigned may be no text at all."""
+    return not isinstance(text, str) or not text.strip()
 
 
 def _in_json(pairs: dict[str, object], handler: Any) -> Any:
@@ -190,6 +198,27 @@ class FlextEntity(BaseModel):
 
     def share_emission(self, mark: Emission) -> None:
         """Take the mark of an entity that this one is a copy of."""
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> Self:
+        """Copy the entity, with other values where they are given.
+
+        A copy with the same id is the same entity: once recorded, it is not recorded
+        again, whatever else was changed. Give it another id to make a new entity.
+
+        Args:
+            update: Values by field; they are not checked.
+            deep: Whether the values are copied too.
+        """
+        copied = super().model_copy(update=update, deep=deep)
+        if copied.id != self.id:
+            copied.begin_anew()
+        return copied
+
+    def begin_anew(self) -> None:
+        """Be an entity that was never emitted."""
+        self._emission = Emission()
+
         self._emission = mark
 
 
@@ -220,11 +249,14 @@ class FlextMetric(FlextEntity):
         return FlextResult[None].ok(None)
 
     def _has_legal_value(self) -> bool:
-        if isinstance(self.value, Decimal):
-            is_finite = self.value.is_finite()
-        else:
-            is_finite = math.isfinite(self.value)
-        return is_finite and (self.metric_type == "gauge" or self.value >= 0)
+        value: object = self.value  # an assignment may have put in anything
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            return False
+        try:
+            is_finite = math.isfinite(float(value))
+        except (ValueError, OverflowError):  # a signaling NaN; an int beyond floats
+            return False
+        return is_finite and (self.metric_type == "gauge" or value >= 0)
 
 
 def _current_trace_id() -> str | None:

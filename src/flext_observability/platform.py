@@ -1,6 +1,7 @@
 """Configuration, container, factory and health under one object."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -60,9 +61,13 @@ class FlextObservabilityPlatformV2:
         unit: str = "",
         tags: Mapping[str, object] | None = None,
         metric_type: str = "gauge",
+        *,
+        timestamp: datetime | None = None,
     ) -> FlextResult[FlextMetric]:
         """Make, emit and keep a metric, as the factory does."""
-        return self._factory.metric(name, value, unit, tags, metric_type)
+        return self._factory.metric(
+            name, value, unit, tags, metric_type, timestamp=timestamp
+        )
 
     def trace(
         self,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import pydantic
 import pytest
 
 import flext_observability as fo
@@ -185,7 +186,7 @@ def test_rule_messages(kind: str, arguments: dict[str, Any], message: str) -> No
         (
             "metric",
             {"name": "m", "value": 1, "tags": {"a": Hostile()}},
-            "Metric creation failed: RuntimeError",
+            "Metric creation failed: tags: Value error, must become text",
         ),
         (
             "trace",
@@ -360,3 +361,46 @@ def test_domain_service() -> None:
     plain = fo.FlextDomainService()
     assert plain.container is fo.FlextContainer.get_global()
     assert plain.execute().error == "FlextDomainService does not implement execute()"
+
+
+def test_platform_takes_what_the_factory_takes() -> None:
+    """Also the time of a metric."""
+    platform = fo.FlextObservabilityPlatformV2(container=fo.FlextContainer())
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+    assert platform.metric("m", 1, timestamp=moment).unwrap().timestamp == moment
+
+
+@pytest.mark.parametrize(
+    ("entity", "field", "value", "message"),
+    [
+        (fo.FlextMetric(name="m", value=1), "name", None, "Invalid metric name"),
+        (fo.FlextMetric(name="m", value=1), "value", "1", "Invalid metric value"),
+        (fo.FlextMetric(name="m", value=1), "value", 10**400, "Invalid metric value"),
+        (fo.FlextMetric(name="m", value=1), "metric_type", [], "Invalid metric type"),
+        (fo.FlextLogEntry(level="info", message="m"), "message", 5, "log message"),
+        (fo.FlextHealthCheck(name="db", status="healthy"), "name", [], "check name"),
+    ],
+)
+def test_an_entity_spoilt_by_an_assignment(
+    entity: fo.FlextEntity, field: str, value: object, message: str
+) -> None:
+    """It breaks the rule of that field; checking never raises."""
+    setattr(entity, field, value)
+    assert message in str(entity.validate_business_rules().error)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"name": "a", "value": "abc"}', '{"name": "a", "value": true}']
+)
+def test_json_without_a_number(text: str) -> None:
+    """It is told like any wrong value."""
+    with pytest.raises(pydantic.ValidationError, match="must be a number"):
+        fo.FlextMetric.model_validate_json(text)
+
+
+def test_a_tag_that_cannot_be_text() -> None:
+    """The constructor tells it like any wrong value."""
+    with pytest.raises(pydantic.ValidationError, match="must become text"):
+        fo.FlextMetric.model_validate(
+            {"name": "m", "value": 1, "tags": {"a": Hostile()}}
+        )

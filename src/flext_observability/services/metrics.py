@@ -1,8 +1,11 @@
 """Metrics: record, sum up, query, show to Prometheus."""
 
+import os
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, cast, overload
+
+from pydantic import NonNegativeInt, TypeAdapter
 
 from .. import runtime
 from .._pipeline.operations import OperationDurations
@@ -12,7 +15,7 @@ from ..recording import emit_metric
 from ..result import FlextResult
 from .exposition import Buckets, Row, prometheus_text
 from .membership import bounds_in_force, container_or_global, enrol, shelf_of
-from .outcome import made, never_raises, newest_limit
+from .outcome import is_text, made, never_raises, newest_limit, word_asked
 from .series import MetricTotals
 from .stored_metrics import MetricsById, StoredMetric
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from ..container import FlextContainer
     from ..store import Shelf
 
+_BOUND: TypeAdapter[int | None] = TypeAdapter(NonNegativeInt | None)
 _BAD_COLLECTION: Final = "Invalid metrics collection configuration"
 
 
@@ -46,20 +50,22 @@ class FlextMetricsService:
             metrics_store_limit: Metrics held at most, instead of the setting of that
                 name; for all metrics services on the container.
             metrics_store_cleanup: Metrics that survive a cleanup, likewise.
+
+        Raises:
+            ValidationError: The container is none, or a bound is no whole number from
+                0 on.
         """
+        asked_limit = _BOUND.validate_python(metrics_store_limit)
+        asked_kept = _BOUND.validate_python(metrics_store_cleanup)
         self.container = container_or_global(container)
         self._shelf: Shelf[StoredMetric] = shelf_of(self.container, "metrics")
         self._metrics_store = MetricsById(self._shelf)
         self._totals = self.container.store().part("metric totals", MetricTotals)
-        if metrics_store_limit is not None or metrics_store_cleanup is not None:
+        if asked_limit is not None or asked_kept is not None:
             limit, kept = bounds_in_force()
-            limit = limit if metrics_store_limit is None else metrics_store_limit
-            kept = (
-                min(kept, limit // 2)
-                if metrics_store_cleanup is None
-                else metrics_store_cleanup
-            )
-            self._totals.bounds = (int(limit), int(kept))
+            limit = limit if asked_limit is None else asked_limit
+            kept = min(kept, limit // 2) if asked_kept is None else asked_kept
+            self._totals.bounds = (limit, kept)
         enrol(self.container, "metrics_service", self)
 
     @overload
@@ -112,7 +118,7 @@ class FlextMetricsService:
             config: By name, ``value``, ``unit``, ``type`` and ``tags``, all optional; a
                 bare number is a value.
         """
-        if not service_name or not config or not isinstance(config, Mapping):
+        if not is_text(service_name) or not config or not isinstance(config, Mapping):
             return FlextResult[list[FlextMetric]].fail(_BAD_COLLECTION)
         checked: list[FlextMetric] = []
         for name, entry in list(config.items()):
@@ -167,10 +173,11 @@ class FlextMetricsService:
             limit: Of the answer.
         """
 
+        asked = word_asked(metric_type)
         def is_wanted(metric: StoredMetric) -> bool:
             return (
                 (name is None or metric.name == name)
-                and (metric_type is None or metric.metric_type == metric_type.lower())
+                and asked in {None, metric.metric_type}
                 and (not tags or metric.has_tags(tags))
             )
 
