@@ -54,7 +54,7 @@ class Emission:
         with _taking:
             if any(known is mark for known in self._taken):
                 return False
-            self._taken = (*alive, ref(mark))
+            self._taken = (*self._taken, mark)
         return True
 
     def __eq__(self, other: object) -> bool:
@@ -192,12 +192,6 @@ class FlextEntity(BaseModel):
         field, why = next(iter(wrong.items()), ("value", problems[0]["msg"]))
         return broken.error or f"{field}: {why}"
 
-    def emission(self) -> Emission:
-        """Give the mark that keeps this entity from being emitted twice."""
-        return self._emission
-
-    def share_emission(self, mark: Emission) -> None:
-        """Take the mark of an entity that this one is a copy of."""
     def model_copy(
         self, *, update: Mapping[str, Any] | None = None, deep: bool = False
     ) -> Self:
@@ -219,6 +213,12 @@ class FlextEntity(BaseModel):
         """Be an entity that was never emitted."""
         self._emission = Emission()
 
+    def emission(self) -> Emission:
+        """Give the mark that keeps this entity from being emitted twice."""
+        return self._emission
+
+    def share_emission(self, mark: Emission) -> None:
+        """Take the mark of an entity that this one is a copy of."""
         self._emission = mark
 
 

@@ -1,6 +1,5 @@
 """Metrics: record, sum up, query, show to Prometheus."""
 
-import os
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, cast, overload
@@ -172,8 +171,8 @@ class FlextMetricsService:
             tags: Only those that carry all of these tags.
             limit: Of the answer.
         """
-
         asked = word_asked(metric_type)
+
         def is_wanted(metric: StoredMetric) -> bool:
             return (
                 (name is None or metric.name == name)
