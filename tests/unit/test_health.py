@@ -1,14 +1,17 @@
 """The health service: reports, aggregation, streaks, registered checks, the machine."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fixtures.programs import run_program
 
 import flext_observability as fo
 
@@ -411,3 +414,41 @@ def test_names_are_taken_once(health: fo.FlextHealthService) -> None:
     health.unregister_check("db").unwrap()
     assert health.unregister_check("db").error == "Health check 'db' not found"
     assert health.register_check("db", lambda: False).success
+
+
+def test_a_check_that_gives_the_same_object(health: fo.FlextHealthService) -> None:
+    """Every round is a report of its own, of every component that gives the object."""
+    down = fo.FlextHealthCheck(name="any", status="unhealthy", details={"at": 1})
+    health.register_check("db", lambda: down).unwrap()
+    health.register_check("cache", lambda: down).unwrap()
+    for _ in range(3):
+        health.run_checks().unwrap()
+    found = overall(health)
+    assert set(found["components"]) == {"db", "cache"}
+    assert found["summary"]["health_checks_performed"] == 6
+    assert {each.name for each in alerts(health)} == {"db_unhealthy", "cache_unhealthy"}
+    assert (down.name, down.details) == ("any", {"at": 1})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_fork_during_a_round() -> None:
+    """The child runs its own round, though the parent's never ends there."""
+    program = """
+        import os, signal, threading, time
+        import flext_observability as fo
+
+        health = fo.FlextHealthService(fo.FlextContainer())
+        began = threading.Event()
+        health.register_check("slow", lambda: began.set() or time.sleep(0.5))
+        round_of_parent = threading.Thread(target=health.run_checks)
+        round_of_parent.start()
+        began.wait()
+        if child := os.fork():
+            status = os.waitpid(child, 0)[1]
+            print("child", os.waitstatus_to_exitcode(status))
+            round_of_parent.join()
+        else:
+            signal.alarm(10)
+            os._exit(0 if health.run_checks().success else 1)
+        """
+    assert run_program(program).ok().lines == ["child 0"]

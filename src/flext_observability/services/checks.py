@@ -85,8 +85,14 @@ class Probe:
         if isinstance(value, FlextHealthCheck):
             needed = [*value.dependencies, *self.dependencies]
             dependencies = list(dict.fromkeys(needed))
-            return value.model_copy(
-                update={"name": self.name, "dependencies": dependencies}
+            # Not a copy: a check may give the same object again, as a new report.
+            return FlextHealthCheck(
+                name=self.name,
+                status=value.status,
+                message=value.message,
+                details=dict(value.details),
+                timestamp=value.timestamp,
+                dependencies=dependencies,
             )
         if value is None or isinstance(value, bool):
             return self._report(_WORDS[value])
@@ -118,7 +124,7 @@ class Probes:
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        self._running = threading.Lock()
+        self._running = ForkSafeLock()  # held for a whole round
         self._by_name: dict[str, Probe] = {}
 
     def add(self, probe: Probe) -> bool:
