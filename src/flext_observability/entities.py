@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, ClassVar, Self, cast
 from uuid import uuid4
+from weakref import ref
 
 from pydantic import (
     BaseModel,
@@ -35,7 +36,7 @@ class Emission:
 
     def __init__(self) -> None:
         self._unclaimed = [True]
-        self._taken: tuple[object, ...] = ()
+        self._taken: tuple[ref[object], ...] = ()
 
     @property
     def done(self) -> bool:
@@ -50,11 +51,16 @@ class Emission:
             return False
 
     def take(self, mark: object) -> bool:
-        """Whether a store, known by its mark, takes the entity for the first time."""
+        """Whether a store, known by its mark, takes the entity for the first time.
+
+        Args:
+            mark: Can be referenced weakly; its entry here goes with the store.
+        """
         with _taking:
-            if any(known is mark for known in self._taken):
+            alive = [known for known in self._taken if known() is not None]
+            if any(known() is mark for known in alive):
                 return False
-            self._taken = (*self._taken, mark)
+            self._taken = (*alive, ref(mark))
         return True
 
     def __eq__(self, other: object) -> bool:

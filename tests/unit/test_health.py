@@ -430,6 +430,19 @@ def test_a_check_that_gives_the_same_object(health: fo.FlextHealthService) -> No
     assert (down.name, down.details) == ("any", {"at": 1})
 
 
+def test_a_copy_with_another_id_is_another_report(
+    health: fo.FlextHealthService,
+) -> None:
+    """A copy with the same id is the same report, whatever else was changed."""
+    first = report(health, "db", "healthy")
+    changed = {"status": "unhealthy"}
+    health.execute_health_check(first.model_copy(update=changed)).unwrap()
+    assert overall(health)["overall_status"] == "healthy"
+    anew = first.model_copy(update={**changed, "id": "another"})
+    health.execute_health_check(anew).unwrap()
+    assert overall(health)["overall_status"] == "unhealthy"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_fork_during_a_round() -> None:
     """The child runs its own round, though the parent's never ends there."""

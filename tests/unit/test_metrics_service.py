@@ -588,3 +588,49 @@ def test_a_forked_child_starts_over() -> None:
             show("child")
         """
     assert run_program(program).ok().lines == ["child ['1.0']", "parent ['2.0']"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_forked_child_shows_no_page_of_the_parent() -> None:
+    """As many calls as the parent had are no reason to show the parent's text."""
+    program = """
+        import os
+        import flext_observability as fo
+
+        service = fo.FlextMetricsService(fo.FlextContainer())
+        fo.flext_monitor_function("parent's")(int)()
+        service.export_prometheus_format().unwrap()
+        if child := os.fork():
+            os.waitpid(child, 0)
+        else:
+            fo.flext_monitor_function("child's")(int)()
+            text = service.export_prometheus_format().unwrap()
+            print("parent's" in text, "child's" in text, flush=True)
+            os._exit(0)
+        """
+    assert run_program(program).ok().lines == ["False True"]
+
+
+def test_a_metric_remembers_no_reset(service: fo.FlextMetricsService) -> None:
+    """One entity that is recorded after every reset does not grow."""
+    metric = fo.FlextMetric(name="kept", value=1)
+
+    def go() -> None:
+        service.record_metric(metric).unwrap()
+        service.reset_metrics().unwrap()
+
+    repeat(go, 100)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        repeat(go, 2000)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 2000 * 8
+    service.record_metric(metric).unwrap()
+    service.record_metric(metric.model_copy()).unwrap()
+    assert service.get_metric_value("kept").data == 1
+    assert len(service.get_metrics().unwrap()) == 1

@@ -1,5 +1,6 @@
 """Metrics: record, sum up, query, show to Prometheus."""
 
+import os
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, cast, overload
@@ -134,7 +135,8 @@ class FlextMetricsService:
     def export_prometheus_format(self) -> FlextResult[str]:
         """Give Prometheus text: this container's totals and all monitored calls."""
         # Read before the rows: what comes in between is shown, and asked for again.
-        version = (self._totals.version, runtime.operations.figures().calls)
+        calls = runtime.operations.figures().calls
+        version = (os.getpid(), self._totals.version, calls)  # a fork keeps the page
         shown, text = self._totals.page
         if shown != version:
             rows = [_operation_row(each) for each in runtime.operations.durations()]

@@ -64,6 +64,10 @@ def _begin(key: SeriesKey, metric: FlextMetric) -> Series:
     return series
 
 
+class _Counted:
+    """The mark of what was counted between two resets."""
+
+
 class MetricTotals:
     """What the metrics services on one container counted; thread-safe."""
 
@@ -82,7 +86,7 @@ class MetricTotals:
         """Forget everything that was counted."""
         with self._lock:
             self.version += 1
-            self._mark = object()
+            self._mark = _Counted()
             self._series: LatestSeries[SeriesKey, Series] = LatestSeries()
             self.recorded = 0
 
