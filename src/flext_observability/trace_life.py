@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary, finalize
 
@@ -32,6 +33,12 @@ from .failures import categorize
 from .traceparent import known_traces
 
 DROPPED: Final = "dropped"
+
+# The traces whose `with` block this context is in: span, token and context of each.
+# The span context stands for the life, which must not be held from here.
+_entered: Final[ContextVar[tuple[tuple[SpanContext, object, Context], ...]]] = (
+    ContextVar("flext_entered_traces", default=())
+)
 
 
 class Tally(Protocol):
@@ -89,29 +96,42 @@ class TraceLife(Emission):
     __slots__ = (
         "__weakref__",
         "_finalizer",
+        "_locks",
         "_span",
         "_tallies",
-        "_tokens",
         "context",
+        "copies",
         "has_final_id",
         "is_stamped",
-        "lock",
         "parent",
         "started_ns",
     )
 
     def __init__(self) -> None:
         super().__init__()
-        self.lock = threading.RLock()  # a finalizer may run while we hold it
+        self._locks: dict[int, threading.RLock] = {}
         self._span: Span = trace.INVALID_SPAN
         self._finalizer: Any = None
         self.started_ns = 0
         self._tallies: list[tuple[Tally, str]] = []
-        self._tokens: list[object] = []
         self.has_final_id = True  # else its flags become those of the span
         self.is_stamped = False  # whether the entity's start is that of the span
         self.parent: SpanContext | None = None
         self.context: SpanContext = trace.INVALID_SPAN_CONTEXT
+        # The entities that stand for the span, once there is more than one.
+        self.copies: WeakValueDictionary[int, Any] | None = None
+
+    @property
+    def lock(self) -> threading.RLock:
+        """The lock of this process; reentrant, for a finalizer may come in between.
+
+        A fork copies a lock as it is, also held by a thread that the child lacks.
+        """
+        process = os.getpid()
+        lock = self._locks.get(process)
+        if lock is None:
+            lock = self._locks.setdefault(process, threading.RLock())
+        return lock
 
     @property
     def is_running(self) -> bool:
@@ -201,15 +221,19 @@ class TraceLife(Emission):
     def enter(self) -> None:
         """Make the span current; one that never began changes nothing."""
         if not self.context.is_valid:
-            self._tokens.append(None)
             return
-        self._tokens.append(attach(trace.set_span_in_context(self._span)))
+        inside = trace.set_span_in_context(self._span)
+        _entered.set((*_entered.get(), (self.context, attach(inside), inside)))
 
     def leave(self) -> None:
-        """Make current what was before."""
-        token = self._tokens.pop() if self._tokens else None
-        if token is not None:
-            restore(token)
+        """Make current what was before the last ``enter`` in this context."""
+        entered = _entered.get()
+        for place in reversed(range(len(entered))):
+            span_context, token, inside = entered[place]
+            if span_context is self.context:
+                _entered.set(entered[:place] + entered[place + 1 :])
+                restore(token, set_here=inside)
+                return
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         """Put clean attributes on the span."""

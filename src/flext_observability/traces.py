@@ -164,6 +164,8 @@ class FlextTrace(FlextEntity):
             if "start_time" not in self.model_fields_set:
                 self.start_time = utc_now()
                 life.is_stamped = True
+        stamped = ("start_time",) if life.is_stamped else ()
+        self._tell_copies("id", "status", *stamped)
         return True
 
     def _parent_in(self, ids: tuple[int, int]) -> SpanContext | None:
@@ -206,7 +208,43 @@ class FlextTrace(FlextEntity):
         self.end_time = ended
         self.status = "failed" if status == DROPPED else status
         self.error = DROPPED if status == DROPPED else text
+        self._tell_copies("status", "end_time", "error")
         return FlextResult[FlextTrace].ok(self)
+
+    # -- its copies: all stand for the one span
+
+    def __copy__(self) -> Self:
+        """Copy it; both take part in what becomes of the span."""
+        return self._joined(super().__copy__())
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Copy it with its values; both take part in what becomes of the span."""
+        return self._joined(super().__deepcopy__(memo))
+
+    def _joined(self, copied: Self) -> Self:
+        life = self._life
+        with life.lock:
+            if life.copies is None:
+                life.copies = WeakValueDictionary({id(self): self})
+            life.copies[id(copied)] = copied
+        return copied
+
+    def begin_anew(self) -> None:
+        """Stand for a span of its own, which has not started."""
+        super().begin_anew()
+        with self._life.lock:
+            if self._life.copies is not None:
+                self._life.copies.pop(id(self), None)
+        self._life = TraceLife()
+
+    def _tell_copies(self, *fields: str) -> None:
+        """Let the copies take over what became of the span."""
+        copies = self._life.copies
+        for reference in () if copies is None else copies.valuerefs():
+            other = reference()
+            if other is not None and other is not self:
+                for field in fields:
+                    setattr(other, field, getattr(self, field))
 
     def set_attribute(self, key: str, value: Any) -> FlextResult[None]:
         """Put an attribute on the span; before the start it joins the context."""

@@ -4,6 +4,7 @@ import gc
 import os
 import pickle
 import secrets
+import threading
 from decimal import Decimal
 from typing import Any
 
@@ -784,3 +785,36 @@ def test_before_setup_nothing_is_owed(http_collector: Collector) -> None:
     assert not http_collector.logs()
     assert [span.name for span in http_collector.spans()] == ["child"]
     assert http_collector.span("child").parent_span_id == parent.span_id
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_fork_while_a_trace_starts() -> None:
+    """A child can ask for a trace that another thread of the parent is starting."""
+    program = """
+        import os, signal, threading
+        from opentelemetry.sdk.trace import SpanProcessor
+        import flext_observability as fo
+
+        class Slow(SpanProcessor):
+            began, end = threading.Event(), threading.Event()
+
+            def on_start(self, span, parent_context=None):
+                self.began.set()
+                self.end.wait()
+
+        fo.setup("shop", exporters=["none"], span_processors=[Slow()]).unwrap()
+        tracing = fo.FlextTracingService(fo.FlextContainer())
+        trace = fo.FlextTrace(operation_name="slow")
+        thread = threading.Thread(target=tracing.start_trace, args=(trace,))
+        thread.start()
+        Slow.began.wait()
+        if child := os.fork():
+            print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            Slow.end.set()
+            thread.join()
+        else:
+            signal.alarm(10)
+            tracing.start_trace(trace)
+            os._exit(0)
+        """
+    assert run_program(program).ok().lines == ["child 0"]

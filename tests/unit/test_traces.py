@@ -490,3 +490,76 @@ def test_eight_threads(tracing: fo.FlextTracingService) -> None:
             each.result()
     info = tracing.get_tracing_summary().unwrap()["service_info"]
     assert (info["traces_completed"], info["traces_failed"]) == (400, 400)
+
+
+# --- copies and contexts ---
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_copy_that_ends(tracing: fo.FlextTracingService, *, deep: bool) -> None:
+    """Start and end of the span show on every entity that stands for it."""
+    trace = fo.FlextTrace(operation_name="load")
+    copied = trace.model_copy(deep=deep)
+    tracing.start_trace(trace).unwrap()
+    assert (copied.status, copied.start_time) == ("running", trace.start_time)
+    assert copied.fail("no disk").success
+    assert (trace.status, trace.error) == ("failed", "no disk")
+    assert trace.end_time == copied.end_time is not None
+    assert tracing.search_traces(status="running").unwrap() == []
+    assert tracing.complete_trace(trace.id).is_failure
+
+
+def test_a_copy_with_another_id_has_a_span_of_its_own() -> None:
+    """It runs and ends without the entity that it was made of."""
+    trace = fo.FlextTrace(operation_name="load")
+    copied = trace.model_copy(update={"id": FOREIGN, "trace_id": "", "span_id": ""})
+    copied.trace_id, copied.span_id = "ab" * 16, "cd" * 8
+    with copied:
+        assert trace.status == "pending"
+    assert (trace.status, copied.status) == ("pending", "completed")
+    with trace:
+        assert trace.status == "running"
+
+
+def test_with_blocks_of_two_tasks() -> None:
+    """Each task leaves what it entered, in whatever order they leave."""
+    trace = fo.FlextTrace(operation_name="load")
+    seen: list[str] = []
+
+    async def enter(until: asyncio.Event, then: asyncio.Event) -> None:
+        with trace:
+            await until.wait()
+        seen.append(fo.flext_get_correlation_id())
+        then.set()
+
+    async def both() -> None:
+        first, second, end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        tasks = [
+            asyncio.create_task(enter(first, second)),
+            asyncio.create_task(enter(second, end)),
+        ]
+        await asyncio.sleep(0)
+        first.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(both())
+    assert seen == ["", ""]
+
+
+def test_with_blocks_of_two_threads() -> None:
+    """Each thread leaves what it entered; the one that came first leaves first."""
+    trace = fo.FlextTrace(operation_name="load")
+    gate = threading.Barrier(2)
+    gone = threading.Event()
+
+    def enter(*, is_first: bool) -> str:
+        with trace:
+            gate.wait()
+            if not is_first:
+                gone.wait()
+        gone.set()
+        return fo.flext_get_correlation_id()
+
+    with ThreadPoolExecutor(2) as pool:
+        left = [pool.submit(enter, is_first=each) for each in (True, False)]
+        assert [each.result() for each in left] == ["", ""]
