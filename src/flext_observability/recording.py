@@ -6,7 +6,7 @@ from logging import getLevelNamesMapping
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, TraceFlags
 
 from . import runtime
 from ._pipeline.log_bridge import severity_of
@@ -20,7 +20,8 @@ from .constants import FlextObservabilityConstants as C
 from .constants import buckets_for
 from .container import FlextContainer
 from .entities import FlextAlert, FlextHealthCheck, FlextLogEntry, FlextMetric
-from .store import Shelf
+from .locks import ForkSafeLock
+from .traceparent import known_traces, write_traceparent
 from .traces import FlextTrace, created_traces
 
 _SEVERITIES = {"info": 20, "warning": 30, "error": 40, "critical": 50}
@@ -87,17 +88,16 @@ def emit_log_entry(entry: FlextLogEntry) -> None:
 def _context_of(entry: FlextLogEntry) -> Any:
     """Join the record to the span the entry names, which may have ended since."""
     try:
-        span_context = SpanContext(
-            int(entry.trace_id or "0", 16),
-            int(entry.span_id or "0", 16),
-            is_remote=False,
-            trace_flags=TraceFlags(TraceFlags.SAMPLED),
-        )
+        ids = int(entry.trace_id or "0", 16), int(entry.span_id or "0", 16)
     except ValueError:
-        return None
-    if not span_context.is_valid:
-        return None
-    return trace.set_span_in_context(NonRecordingSpan(span_context))
+        ids = (0, 0)
+    current = trace.get_current_span().get_span_context()
+    if current.is_valid and ids == (current.trace_id, current.span_id):
+        return None  # the current context will do
+    origin = known_traces.origin_of(write_traceparent(*ids, TraceFlags.SAMPLED))
+    if origin is None or origin.parent is None:
+        return trace.set_span_in_context(trace.INVALID_SPAN)
+    return trace.set_span_in_context(NonRecordingSpan(origin.parent))
 
 
 def emit_trace(trace: FlextTrace) -> None:
@@ -142,12 +142,21 @@ def emit_alert(alert: FlextAlert) -> None:
     ).add(1, {"severity": alert.severity, "name": clean_text(alert.name)})
 
 
-class _LastStatus:
-    """The status of a component as a container saw it last."""
+class _LastStatuses:
+    """The status of components as a container saw them last; thread-safe."""
 
-    def __init__(self, component: str, status: str) -> None:
-        self.id = component
-        self.status = status
+    def __init__(self) -> None:
+        self._lock = ForkSafeLock()
+        self._by_component: dict[str, str] = {}
+
+    def swap(self, component: str, status: str) -> str | None:
+        """Keep a status and give the former; who reports most rarely is forgotten."""
+        with self._lock:
+            former = self._by_component.pop(component, None)
+            if len(self._by_component) >= C.STORE_LIMIT:
+                del self._by_component[next(iter(self._by_component))]
+            self._by_component[component] = status
+            return former
 
 
 def emit_health_check(check: FlextHealthCheck, container: FlextContainer) -> None:
@@ -160,11 +169,11 @@ def emit_health_check(check: FlextHealthCheck, container: FlextContainer) -> Non
         check: A valid one.
         container: Whose view of the component counts.
     """
-    seen: Shelf[_LastStatus] = container.store().part(
-        "health last emitted", Shelf[_LastStatus]
-    )
-    last = seen.get(check.component)
-    seen.add(_LastStatus(check.component, check.status))
+    seen = container.store().part("health last emitted", _LastStatuses)
+    # A report that this container knows already says nothing about the present.
+    if not check.emission().take(seen):
+        return
+    last = seen.swap(check.component, check.status)
     if not check.emission().claim() or not runtime.is_running():
         return
     component = clean_text(check.component)
@@ -174,13 +183,12 @@ def emit_health_check(check: FlextHealthCheck, container: FlextContainer) -> Non
         unit="1",
         description="1 healthy, 0.5 degraded, 0 unhealthy.",
     ).set(_HEALTH_FIGURES[check.status], {"component": component})
-    former = "healthy" if last is None else last.status
-    if check.status == former:
+    if check.status == (last or "healthy"):
         return
     told: dict[str, object] = {
         C.ATTR_HEALTH_COMPONENT: component,
         C.ATTR_HEALTH_STATUS: check.status,
-        C.ATTR_HEALTH_FORMER_STATUS: None if last is None else last.status,
+        C.ATTR_HEALTH_FORMER_STATUS: last,
         C.ATTR_HEALTH_DETAILS: check.details,
     }
     _emit_event(

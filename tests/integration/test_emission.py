@@ -139,6 +139,40 @@ def test_log_entry_below_the_level(server: Collector) -> None:
     assert not server.logs("psst")
 
 
+def test_log_entry_made_outside_any_span(server: Collector) -> None:
+    """It stays outside, though a span is current where it is recorded."""
+    entry = fo.FlextLogEntry(level="info", message="outside")
+    with fo.flext_span("work"):
+        fo.FlextLoggingService(fo.FlextContainer()).log_entry(entry).unwrap()
+    flush()
+    seen = server.log("outside")
+    assert (seen.trace_id, seen.span_id) == ("", "")
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_log_entry_has_the_flags_of_its_span(
+    http_collector: Collector, ratio: float
+) -> None:
+    """Inside the span, after it, and for a span that this process does not know."""
+    start(http_collector, sample_ratio=ratio)
+    service = fo.FlextLoggingService(fo.FlextContainer())
+    with fo.flext_create_trace("work", "shop").unwrap():
+        fo.flext_create_log_entry("info", "inside").unwrap()
+        after = fo.FlextLogEntry(level="info", message="after")
+    service.log_entry(after).unwrap()
+    ids = {"trace_id": "ab" * 16, "span_id": "cd" * 8}
+    service.log_entry(fo.FlextLogEntry(level="info", message="far", **ids)).unwrap()
+    flush()
+    flags = {
+        record.body.string_value: record.flags & 1
+        for request in http_collector.requests("logs")
+        for resource in request.message.resource_logs
+        for scope in resource.scope_logs
+        for record in scope.log_records
+    }
+    assert flags == {"inside": int(ratio), "after": int(ratio), "far": 1}
+
+
 # --- alerts ---
 
 
@@ -242,6 +276,50 @@ def test_health_check(
     )
     for log in http_collector.logs("looked"):
         assert log.event_name == "flext.health.changed"
+
+
+def test_an_old_report_changes_nothing(server: Collector) -> None:
+    """A report given again is no news, and does not make the next one news."""
+    health = fo.FlextHealthService(fo.FlextContainer())
+    up = fo.FlextHealthCheck(name="db", status="healthy")
+    health.execute_health_check(up).unwrap()
+    for status in ("unhealthy", "unhealthy"):
+        check = fo.FlextHealthCheck(name="db", status=status)
+        health.execute_health_check(check).unwrap()
+        health.execute_health_check(up).unwrap()
+    flush()
+    assert len(server.logs("db is unhealthy")) == 1
+
+
+def test_a_change_seen_by_many_threads(server: Collector) -> None:
+    """The first of the reports is the change; the others agree with it."""
+    health = fo.FlextHealthService(fo.FlextContainer())
+    gate = threading.Barrier(8)
+
+    def tell() -> None:
+        check = fo.FlextHealthCheck(name="db", status="unhealthy")
+        gate.wait()
+        health.execute_health_check(check).unwrap()
+
+    threads = [threading.Thread(target=tell) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    flush()
+    assert len(server.logs("db is unhealthy")) == 1
+
+
+def test_a_component_among_many(server: Collector) -> None:
+    """Whoever reports all the time is not forgotten for those who come and go."""
+    health = fo.FlextHealthService(fo.FlextContainer())
+    for number in range(1100):
+        main = fo.FlextHealthCheck(name="main", status="unhealthy")
+        health.execute_health_check(main).unwrap()
+        other = fo.FlextHealthCheck(name=f"other {number}", status="healthy")
+        health.execute_health_check(other).unwrap()
+    flush()
+    assert len(server.logs("main is unhealthy")) == 1
 
 
 def test_health_changes_are_told_once(server: Collector) -> None:
