@@ -465,3 +465,25 @@ def test_a_fork_during_a_round() -> None:
             os._exit(0 if health.run_checks().success else 1)
         """
     assert run_program(program).ok().lines == ["child 0"]
+
+
+def test_answers_are_copies(health: fo.FlextHealthService) -> None:
+    """What a reader changes is not in the next answer."""
+    report(health, "db", "healthy", "net", details={"x": 1})
+    for _ in range(2):
+        (record,) = health.get_component_health_history("db").unwrap()
+        for found in (record, overall(health)["components"]["db"]):
+            assert (found["details"], found["dependencies"]) == ({"x": 1}, ["net"])
+            found["details"]["z"] = 5
+            found["dependencies"].append("z")
+
+
+def test_without_a_working_directory(
+    health: fo.FlextHealthService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is measured all the same."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert health.perform_system_health_check().success

@@ -634,3 +634,35 @@ def test_a_metric_remembers_no_reset(service: fo.FlextMetricsService) -> None:
     service.record_metric(metric.model_copy()).unwrap()
     assert service.get_metric_value("kept").data == 1
     assert len(service.get_metrics().unwrap()) == 1
+
+
+@pytest.mark.parametrize("bound", ["x", [], -5, 1.5])
+@pytest.mark.parametrize("name", ["metrics_store_limit", "metrics_store_cleanup"])
+def test_bad_bounds(name: str, bound: object) -> None:
+    """They are told like any wrong setting."""
+    given: dict[str, Any] = {name: bound}
+    with pytest.raises(pydantic.ValidationError):
+        fo.FlextMetricsService(fo.FlextContainer(), **given)
+
+
+@pytest.mark.parametrize("kind", ["gauge", "counter"])
+def test_a_value_beyond_floats(service: fo.FlextMetricsService, kind: str) -> None:
+    """It is refused, before anything is counted."""
+    for _ in range(2):
+        found = service.record_metric("m", Decimal("1e400"), "", None, kind)
+        assert found.error == "Metric validation failed: Invalid metric value"
+    assert service.get_metric_value("m").is_failure
+
+
+@pytest.mark.parametrize("name", [5, "  ", None])
+def test_collection_in_no_name(service: fo.FlextMetricsService, name: Any) -> None:
+    """It is refused."""
+    assert service.collect_metrics(name, {"a": 1}).is_failure
+
+
+def test_a_type_that_is_no_text(service: fo.FlextMetricsService) -> None:
+    """It is a failure, whatever the store holds."""
+    kind: Any = 5
+    assert "must be text" in str(service.get_metrics(metric_type=kind).error)
+    service.record_metric("m", 1).unwrap()
+    assert "must be text" in str(service.get_metrics(metric_type=kind).error)

@@ -563,3 +563,14 @@ def test_with_blocks_of_two_threads() -> None:
     with ThreadPoolExecutor(2) as pool:
         left = [pool.submit(enter, is_first=each) for each in (True, False)]
         assert [each.result() for each in left] == ["", ""]
+
+
+def test_arguments_of_the_service(tracing: fo.FlextTracingService) -> None:
+    """They have the names of the contract; wrong ones are told in public terms."""
+    made = tracing.start_trace("load").unwrap()
+    assert tracing.get_trace_info(id=made).success
+    assert tracing.complete_trace(trace_or_id=made).success
+    start: Any = tracing.start_trace
+    assert start().error == "Trace validation failed: Invalid operation name"
+    for wrong in (start("load", bogus=1), start("load", "a", None, None, "bogus")):
+        assert wrong.error == "Trace validation failed: unknown argument: bogus"
