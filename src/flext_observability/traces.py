@@ -136,7 +136,7 @@ class FlextTrace(FlextEntity):
             return FlextResult[None].fail("Invalid service name")
         if self.status not in C.TRACE_STATUSES:
             return FlextResult[None].fail("Invalid trace status")
-        parts = _ID.fullmatch(self.id)
+        parts = _ID.fullmatch(clean_text(self.id))  # it may have been assigned anything
         if parts is None or parts.groups() != (self.trace_id, self.span_id):
             return FlextResult[None].fail("Invalid trace ID")
         return FlextResult[None].ok(None)
@@ -248,7 +248,7 @@ class FlextTrace(FlextEntity):
 
     def set_attribute(self, key: str, value: Any) -> FlextResult[None]:
         """Put an attribute on the span; before the start it joins the context."""
-        return self.set_attributes({key: value})
+        return self.set_attributes({clean_text(key): value})
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> FlextResult[None]:
         """Put attributes on the span; before the start they join the context."""

@@ -574,3 +574,12 @@ def test_arguments_of_the_service(tracing: fo.FlextTracingService) -> None:
     assert start().error == "Trace validation failed: Invalid operation name"
     for wrong in (start("load", bogus=1), start("load", "a", None, None, "bogus")):
         assert wrong.error == "Trace validation failed: unknown argument: bogus"
+
+
+def test_odd_keys_and_ids_are_no_exceptions() -> None:
+    """A key of any type is taken as text; an id that is no text breaks the rule."""
+    trace = fo.flext_create_trace("load", "etl").unwrap()
+    assert trace.set_attribute([], 1).success  # type: ignore[arg-type]
+    made = fo.FlextTrace(operation_name="load", service_name="etl")
+    made.id = 5  # type: ignore[assignment]
+    assert made.validate_business_rules().error == "Invalid trace ID"
