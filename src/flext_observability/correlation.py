@@ -12,7 +12,7 @@ from typing import cast
 from uuid import uuid4
 
 from opentelemetry import baggage, trace
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context, detach, get_current
 from opentelemetry.propagators.textmap import TextMapPropagator, default_setter
 from opentelemetry.util.types import AnyValue
 
@@ -92,13 +92,8 @@ def flext_set_correlation_id(correlation_id: str) -> None:
 
 
 def enter_correlation(correlation_id: str) -> Token[str]:
-    """Set an id already validated, or ``""``; give what :func:`leave` needs."""
+    """Set an id already validated, or ``""``; give the token for :func:`restore`."""
     return _correlation_id.set(correlation_id)
-
-
-def leave_correlation(token: Token[str]) -> None:
-    """Restore the id that was in force before ``enter_correlation``."""
-    restore(token)
 
 
 def restore(token: object, set_here: object = None) -> None:
@@ -225,8 +220,3 @@ def inject(
     ours = {name.lower() for name in carrier}
     kept = {name: text for name, text in headers.items() if name.lower() not in ours}
     return {**kept, **carrier}
-
-
-def attach_context(context: Context) -> object:
-    """Make a context current; give the token for :func:`restore`."""
-    return attach(context)

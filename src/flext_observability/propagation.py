@@ -5,10 +5,11 @@ from contextvars import Token
 from types import TracebackType
 from typing import cast
 
+from opentelemetry.context import attach
+
 from . import runtime
 from .constants import FlextObservabilityConstants as C
 from .correlation import (
-    attach_context,
     enter_correlation,
     extract,
     flext_get_correlation_id,
@@ -51,7 +52,7 @@ class CorrelationScope:
                 context, correlation_id = extract(
                     self._headers, _header_name(), runtime.current_propagator()
                 )
-                self._tokens.append(attach_context(context))
+                self._tokens.append(attach(context))
             except Exception:  # noqa: BLE001 - whatever a caller sent, we serve him
                 correlation_id = ""
         if self._correlation_id is not None:
