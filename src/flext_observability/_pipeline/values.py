@@ -6,8 +6,9 @@ items, 16 KiB of text, integers of 64 bits.
 
 import enum
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
+from operator import is_
 from typing import cast
 
 from opentelemetry.util.types import AnyValue
@@ -15,24 +16,60 @@ from opentelemetry.util.types import AnyValue
 from ..constants import FlextObservabilityConstants as C
 
 UNPRINTABLE = "<unprintable>"
+TRUNCATED = "… [truncated]"
+"""Ends a text that was cut; begins a stack trace, whose end is kept."""
 _TOO_DEEP = "<too deep>"
 _INT64 = 1 << 63
 _FRAMES = 100
+_MARK_BYTES = len(TRUNCATED.encode())
+# More than a span or log record keeps by any setting: the SDK drops what is beyond its
+# limit and counts it, which we must leave to it.
+_ATTRIBUTES_LIMIT = 1000
+# Items inside one value, and how much text counts as another one: half a megabyte.
+_WALK_LIMIT = 8192
+_TEXT_PER_ITEM = 64
 
 
 def clean_text(value: object) -> str:
     """Give legal, bounded text for anything, ``<unprintable>`` when ``str`` fails."""
     try:
         # An exact copy: a subclass of str may do anything in its methods.
-        text = str.__str__(value) if isinstance(value, str) else str(value)
-        if len(text) > C.VALUE_TEXT_LIMIT:
-            text = text[: C.VALUE_TEXT_LIMIT]
-        if text.isascii():
-            return text
-        # Lone surrogates cannot be encoded; each becomes a question mark.
-        return text.encode("utf-8", "replace").decode("utf-8")
+        text = str.__str__(value if isinstance(value, str) else str(value))
+        return legal_text(text)
     except Exception:  # noqa: BLE001 - whatever __str__ raises
         return UNPRINTABLE
+
+
+def legal_text(
+    text: str, limit: int = C.VALUE_TEXT_LIMIT, *, keep_end: bool = False
+) -> str:
+    """Give text that UTF-8 can express, cut and marked when it is too long.
+
+    Args:
+        text: Exactly a ``str``; given back as it is when nothing has to change.
+        limit: Longest result, bytes.
+        keep_end: Whether the end is kept instead of the beginning.
+    """
+    if text.isascii():
+        if len(text) <= limit:
+            return text
+        kept = max(0, limit - _MARK_BYTES)
+        return _marked(text[len(text) - kept :] if keep_end else text[:kept], keep_end)
+    # A character takes a byte at least: what is beyond the limit need not be encoded.
+    near = text[-limit - 1 :] if keep_end else text[: limit + 1]
+    # Lone surrogates cannot be encoded; each becomes a question mark.
+    data = near.encode("utf-8", "replace")
+    if len(data) <= limit:
+        legal = data.decode("utf-8")
+        return text if legal == text else legal
+    kept = max(0, limit - _MARK_BYTES)
+    # A character that was cut in two is left out.
+    part = data[len(data) - kept :] if keep_end else data[:kept]
+    return _marked(part.decode("utf-8", "ignore"), keep_end)
+
+
+def _marked(text: str, keep_end: bool) -> str:  # noqa: FBT001 - private
+    return f"{TRUNCATED}{text}" if keep_end else f"{text}{TRUNCATED}"
 
 
 def clean_value(value: object, depth: int = 0) -> AnyValue:
@@ -44,46 +81,146 @@ def clean_value(value: object, depth: int = 0) -> AnyValue:
         depth: How deep inside the attribute the value stands.
     """
     try:
-        return _clean(value, depth)
+        return _Walk().value(value, depth)
     except Exception:  # noqa: BLE001 - hostile __len__, __iter__, __eq__, …
         return UNPRINTABLE
 
 
-def _clean(value: object, depth: int) -> AnyValue:
+def legal_value(value: object, limit: int = C.VALUE_TEXT_LIMIT) -> AnyValue:
+    """Give a legal OTLP value; the same object when it is one already.
+
+    Args:
+        value: What the SDK holds, or anything.
+        limit: Longest text inside, bytes.
+    """
     kind = type(value)
     if kind is str:
-        return clean_text(value)
-    if kind is bool or kind is float:
-        return cast("bool | float", value)
-    if kind is int:
-        number = cast("int", value)
-        return number if -_INT64 <= number < _INT64 else _huge(number)
-    if value is None:
-        return None
-    return _clean_rare(value, depth)
+        return legal_text(cast("str", value), limit)
+    if kind is bool or kind is float or value is None:
+        return cast("bool | float | None", value)
+    try:
+        return _Walk(limit, keeps=True).value(value, 0)
+    except Exception:  # noqa: BLE001 - hostile __len__, __iter__, __eq__, …
+        return UNPRINTABLE
 
 
-def _clean_rare(value: object, depth: int) -> AnyValue:
-    if isinstance(value, enum.Enum):
-        return _clean(cast("object", value.value), depth + 1)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(cast("bytes", value)[: C.VALUE_TEXT_LIMIT])
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return _clean(float(value) if isinstance(value, float) else int(value), depth)
-    return _clean_container(value, depth)
+class _Walk:
+    """One way through a value, of bounded depth, breadth and, all in all, length.
+
+    The last bound is against a list that holds itself a hundred times: depth and
+    breadth alone would let it become 100**8 items.
+    """
+
+    __slots__ = ("_keeps", "_left", "_limit")
+
+    def __init__(self, limit: int = C.VALUE_TEXT_LIMIT, *, keeps: bool = False) -> None:
+        """Prepare.
+
+        Args:
+            limit: Longest text, bytes.
+            keeps: Whether a list or dict that is legal may stay the object it is,
+                because nobody will change it any more.
+        """
+        self._limit = limit
+        self._keeps = keeps
+        self._left = _WALK_LIMIT
+
+    def value(self, value: object, depth: int) -> AnyValue:
+        kind = type(value)
+        if kind is str:
+            return self._text(cast("str", value))
+        if kind is bool or kind is float or value is None:
+            return cast("bool | float | None", value)
+        if kind is int:
+            number = cast("int", value)
+            return number if -_INT64 <= number < _INT64 else _huge(number)
+        return self._rare(value, depth)
+
+    def _text(self, text: str) -> str:
+        self._left -= len(text) // _TEXT_PER_ITEM
+        return legal_text(text, self._limit)
+
+    def _rare(self, value: object, depth: int) -> AnyValue:
+        if isinstance(value, enum.Enum):
+            return self.value(cast("object", value.value), depth + 1)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return _legal_bytes(value, self._limit)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            plain = float(value) if isinstance(value, float) else int(value)
+            return self.value(plain, depth)
+        return self._container(value, depth)
+
+    def _container(self, value: object, depth: int) -> AnyValue:
+        if isinstance(value, str):
+            return self._text(str.__str__(value))
+        if depth >= C.VALUE_DEPTH_LIMIT:
+            return _TOO_DEEP
+        if isinstance(value, Mapping):
+            return self._mapping(cast("Mapping[object, object]", value), depth + 1)
+        if isinstance(value, list | tuple | set | frozenset | range):
+            return self._items(cast("Collection[object]", value), depth + 1)
+        return self._text(clean_text(value))
+
+    def _items(self, items: Collection[object], depth: int) -> AnyValue:
+        count = len(items)
+        kept = count if count <= C.VALUE_ITEMS_LIMIT else C.VALUE_ITEMS_LIMIT - 1
+        found = list(islice(items, kept))
+        made: list[AnyValue] = []
+        for item in found:
+            if self._left <= 0:
+                break
+            self._left -= 1
+            made.append(_guarded(self, item, depth))
+        if len(made) < count:
+            made.append(left_out(count - len(made)))
+            return tuple(made)
+        may_keep = type(items) is tuple or (self._keeps and type(items) is list)
+        same = may_keep and all(map(is_, found, made))
+        return cast("AnyValue", items) if same else tuple(made)
+
+    def _mapping(self, mapping: Mapping[object, object], depth: int) -> AnyValue:
+        made = self.pairs(mapping, depth, C.VALUE_ITEMS_LIMIT)
+        if not self._keeps or type(mapping) is not dict or len(made) != len(mapping):
+            return made
+        same = all(map(is_, mapping, made)) and all(
+            map(is_, mapping.values(), made.values())
+        )
+        return cast("AnyValue", mapping) if same else made
+
+    def pairs(
+        self, mapping: Mapping[object, object], depth: int, limit: int
+    ) -> dict[str, AnyValue]:
+        """Make the pairs of a mapping legal, up to a number of them."""
+        if type(mapping) is dict:
+            mapping = mapping.copy()  # in one step: another thread may be changing it
+        count = len(mapping)
+        kept = count if count <= limit else limit - 1
+        made: dict[str, AnyValue] = {}
+        for place, (key, value) in enumerate(list(islice(mapping.items(), kept))):
+            if self._left <= 0:
+                kept = place
+                break
+            self._left -= 1
+            name = clean_text(key)
+            if name:
+                made[name] = _guarded(self, value, depth)
+        if kept < count:
+            made["…"] = left_out(count - kept)
+        return made
 
 
-def _clean_container(value: object, depth: int) -> AnyValue:
-    if isinstance(value, str):
-        return clean_text(value)
-    if depth >= C.VALUE_DEPTH_LIMIT:
-        return _TOO_DEEP
-    if isinstance(value, Mapping):
-        return clean_attributes(cast("object", value), depth + 1)
-    if isinstance(value, list | tuple | set | frozenset | range):
-        items = islice(cast("Iterable[object]", value), C.VALUE_ITEMS_LIMIT)
-        return tuple(clean_value(item, depth + 1) for item in items)
-    return clean_text(value)
+def _guarded(walk: _Walk, value: object, depth: int) -> AnyValue:
+    """Give one item's legal value; a hostile one spoils no neighbour."""
+    try:
+        return walk.value(value, depth)
+    except Exception:  # noqa: BLE001 - hostile __len__, __iter__, __eq__, …
+        return UNPRINTABLE
+
+
+def _legal_bytes(value: bytes | bytearray | memoryview, limit: int) -> bytes:
+    if type(value) is bytes and len(value) <= limit:
+        return value
+    return bytes(value[:limit])
 
 
 def _huge(number: int) -> str:
@@ -94,31 +231,37 @@ def _huge(number: int) -> str:
         return f"<integer of {number.bit_length()} bits>"
 
 
+def left_out(count: int) -> str:
+    """Say how many items a collection had beyond those that were kept."""
+    return f"… [{count} more]"
+
+
 def clean_attributes(attributes: object, depth: int = 0) -> dict[str, AnyValue]:
     """Give legal attributes for any mapping; anything else gives none.
 
     Args:
         attributes: Keys become text, empty ones are left out; values as in
-            :func:`clean_value`; the first 128 are kept.
+            :func:`clean_value`. The first 128 of a nested mapping are kept, and more of
+            a span's or log record's own, whose limit is the SDK's.
         depth: How deep the mapping stands.
     """
     if not isinstance(attributes, Mapping):
         return {}
-    found: dict[str, AnyValue] = {}
+    found = cast("Mapping[object, object]", attributes)
+    limit = C.VALUE_ITEMS_LIMIT if depth else _ATTRIBUTES_LIMIT
     try:
-        # A copy first: another thread may be changing the mapping.
-        pairs = list(
-            islice(
-                cast("Mapping[object, object]", attributes).items(), C.VALUE_ITEMS_LIMIT
-            )
-        )
+        return _Attributes().pairs(found, depth, limit)
     except Exception:  # noqa: BLE001 - hostile or changing mapping
         return {}
-    for key, value in pairs:
-        name = clean_text(key)
-        if name:
-            found[name] = clean_value(value, depth)
-    return found
+
+
+class _Attributes(_Walk):
+    """The top of several values: each has its own bound on its length."""
+
+    __slots__ = ()
+
+    def value(self, value: object, depth: int) -> AnyValue:
+        return _Walk().value(value, depth)
 
 
 def clean_labels(attributes: object) -> dict[str, str | bool | int | float]:
@@ -127,7 +270,7 @@ def clean_labels(attributes: object) -> dict[str, str | bool | int | float]:
         name: value
         if isinstance(value, str | bool | int | float)
         else clean_text(value)
-        for name, value in clean_attributes(attributes).items()
+        for name, value in clean_attributes(attributes, 1).items()
     }
 
 
@@ -157,7 +300,7 @@ def exception_attributes(error: BaseException) -> dict[str, AnyValue]:
         C.ATTR_EXCEPTION_TYPE: f"{module}{kind.__qualname__}",
         C.ATTR_EXCEPTION_MESSAGE: clean_text(error),
         # The end says where it broke and how; it must survive the bound.
-        C.ATTR_EXCEPTION_STACKTRACE: clean_text(stack[-C.VALUE_TEXT_LIMIT :]),
+        C.ATTR_EXCEPTION_STACKTRACE: legal_text(stack, keep_end=True),
     }
 
 

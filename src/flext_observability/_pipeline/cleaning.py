@@ -1,0 +1,274 @@
+"""The last look at records before they leave: what is illegal made legal, secrets out.
+
+Off the hot path, on batches, behind the queue. Plain OpenTelemetry calls put anything
+into a span, a log record or a measurement, and the stock encoder refuses the batch that
+holds it. After this it takes every record.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from operator import is_
+from typing import Any, TypeVar, cast
+
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
+
+from ..config import FlextObservabilityConfig
+from ..constants import Signal
+from .metric_cleaning import MetricCleaner
+from .record_parts import (
+    ScopeCleaner,
+    each,
+    legal_context,
+    legal_flags,
+    legal_id,
+    legal_time,
+)
+from .redaction import Callback, Redactor, Report
+from .value_cleaning import ValueCleaner, bounded
+from .values import UNPRINTABLE
+
+T = TypeVar("T")
+_NO_CONTEXT = SpanContext(0, 0, is_remote=False)
+
+
+def _silent(_reason: str, _message: str) -> None:
+    """Say nothing."""
+
+
+class Cleaner:
+    """Makes records legal, bounded and free of secrets; never raises.
+
+    What is clean already stays the same object.
+    """
+
+    def __init__(
+        self,
+        redactor: Redactor | None = None,
+        attribute_limit: int | None = None,
+        report: Report = _silent,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            redactor: Takes secrets out; none leaves them in.
+            attribute_limit: Longest text of an attribute, if the user stated one.
+            report: Told of a record of which hardly anything could be kept.
+        """
+        self.redactor = redactor or Redactor(is_on=False)
+        self._report = report
+        self._values = ValueCleaner(self.redactor, attribute_limit)
+        self._scopes = ScopeCleaner(self._values)
+        self._metrics = MetricCleaner(self._values, self._scopes)
+
+    @classmethod
+    def of(
+        cls,
+        config: FlextObservabilityConfig,
+        callback: Callback | None = None,
+        report: Report = _silent,
+    ) -> "Cleaner":
+        """Build what the settings say.
+
+        Args:
+            config: The settings.
+            callback: ``setup(redact=...)``.
+            report: Told, by reason, what went wrong.
+
+        Raises:
+            FlextObservabilityConfigurationError: A pattern or the callback is none; the
+                message is ``<field>: <reason>``.
+        """
+        redactor = Redactor.of(config, callback, report)
+        return cls(redactor, config.max_attribute_length, report)
+
+    def of_signal(self, signal: Signal) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        """Give what cleans a batch of a signal; one of metrics is of collections."""
+        if signal is Signal.TRACES:
+            return self.spans
+        if signal is Signal.LOGS:
+            return self.logs
+        return lambda batch: [self.metrics(data) for data in batch]
+
+    # -- spans
+
+    def spans(self, records: Sequence[ReadableSpan]) -> list[ReadableSpan]:
+        """Clean a batch of finished spans."""
+        return [self._safely(self._span, self._bare_span, span) for span in records]
+
+    def _safely(self, clean: Callable[[T], T], bare: Callable[[T], T], record: T) -> T:
+        try:
+            return clean(record)
+        except Exception as error:  # noqa: BLE001 - hostile objects inside a record
+            self._report(
+                "unclean",
+                f"a record could not be read ({type(error).__name__}); what is left of "
+                "it is sent",
+            )
+        try:
+            return bare(record)
+        except Exception:  # noqa: BLE001 - the encoder will refuse it, and it is counted
+            return record
+
+    def _span(self, span: ReadableSpan) -> ReadableSpan:
+        found = (
+            *(span.name, span.context, span.parent, span.kind, span.status),
+            *(span.start_time, span.end_time, span.instrumentation_scope),
+            *(span.attributes, span.events, span.links),
+        )
+        values = self._values
+        made = (
+            values.text(found[0]),
+            legal_context(found[1], values) or _NO_CONTEXT,
+            legal_context(found[2], values),
+            _kind(found[3]),
+            self._status(found[4]),
+            legal_time(found[5]),
+            legal_time(found[6]),
+            self._scopes.clean(found[7]),
+            values.attributes(found[8], span.dropped_attributes),
+            each(self._event, found[9]),
+            each(self._link, found[10]),
+        )
+        # By identity: what a program puts in may compare as it likes.
+        if all(map(is_, found, made)):
+            return span
+        return ReadableSpan(
+            name=made[0],
+            context=made[1],
+            parent=made[2],
+            resource=span.resource,
+            attributes=bounded(made[8], span.dropped_attributes),
+            events=_counted(made[9], span.dropped_events),
+            links=_counted(made[10], span.dropped_links),
+            kind=made[3],
+            status=made[4],
+            start_time=made[5],
+            end_time=made[6],
+            instrumentation_scope=made[7],
+        )
+
+    def _status(self, status: object) -> Status:
+        if not isinstance(status, Status):
+            return Status(StatusCode.UNSET)
+        code, description = status.status_code, status.description
+        if not isinstance(code, StatusCode):
+            return Status(StatusCode.UNSET)
+        text = self._values.optional_text(description)
+        return status if text is description else Status(code, text)
+
+    def _event(self, event: Event) -> Event:
+        name = self._values.text(event.name)
+        time = legal_time(event.timestamp)
+        own, dropped = event.attributes, event.dropped_attributes
+        attributes = self._values.attributes(own, dropped)
+        if name is event.name and time is event.timestamp and attributes is own:
+            return event
+        return Event(name, bounded(attributes, dropped), time)
+
+    def _link(self, link: Link) -> Link:
+        context = legal_context(link.context, self._values) or _NO_CONTEXT
+        own, dropped = link.attributes, link.dropped_attributes
+        attributes = self._values.attributes(own, dropped)
+        if context is link.context and attributes is own:
+            return link
+        return Link(context, bounded(attributes, dropped))
+
+    def _bare_span(self, span: ReadableSpan) -> ReadableSpan:
+        """Keep where a span stands and how long it took."""
+        return ReadableSpan(
+            name=UNPRINTABLE,
+            context=legal_context(span.context, self._values) or _NO_CONTEXT,
+            parent=legal_context(span.parent, self._values),
+            resource=span.resource,
+            start_time=legal_time(span.start_time),
+            end_time=legal_time(span.end_time),
+        )
+
+    # -- log records
+
+    def logs(self, records: Sequence[ReadableLogRecord]) -> list[ReadableLogRecord]:
+        """Clean a batch of log records."""
+        return [self._safely(self._log, self._bare_log, record) for record in records]
+
+    def _log(self, record: ReadableLogRecord) -> ReadableLogRecord:
+        own, values = record.log_record, self._values
+        made: dict[str, Any] = {
+            "timestamp": legal_time(own.timestamp),
+            "observed_timestamp": legal_time(own.observed_timestamp),
+            "trace_id": legal_id(own.trace_id, 16),
+            "span_id": legal_id(own.span_id, 8),
+            "trace_flags": legal_flags(own.trace_flags),
+            "severity_text": values.optional_text(own.severity_text),
+            "severity_number": _severity(own.severity_number),
+            "body": values.value("body", own.body),
+            "event_name": values.optional_text(own.event_name),
+            "attributes": values.attributes(own.attributes, record.dropped_attributes),
+        }
+        scope = self._scopes.clean(record.instrumentation_scope)
+        same = all(getattr(own, name) is value for name, value in made.items())
+        if same and scope is record.instrumentation_scope:
+            return record
+        return self._changed_log(record, made, scope)
+
+    def _changed_log(
+        self,
+        record: ReadableLogRecord,
+        made: Mapping[str, Any],
+        scope: InstrumentationScope | None,
+    ) -> ReadableLogRecord:
+        own = copy.copy(record.log_record)
+        for name, value in made.items():
+            setattr(own, name, value)
+        own.attributes = bounded(own.attributes, record.dropped_attributes)
+        return replace(record, log_record=own, instrumentation_scope=scope)
+
+    def _bare_log(self, record: ReadableLogRecord) -> ReadableLogRecord:
+        """Keep when it was and where it belongs."""
+        own = record.log_record
+        made = {
+            "timestamp": legal_time(own.timestamp),
+            "observed_timestamp": legal_time(own.observed_timestamp),
+            "trace_id": legal_id(own.trace_id, 16),
+            "span_id": legal_id(own.span_id, 8),
+            "trace_flags": legal_flags(own.trace_flags),
+            "severity_text": None,
+            "severity_number": _severity(own.severity_number),
+            "body": UNPRINTABLE,
+            "event_name": None,
+            "attributes": None,
+        }
+        return self._changed_log(record, made, None)
+
+    # -- metrics
+
+    def metrics(self, data: MetricsData) -> MetricsData:
+        """Clean one collection."""
+        return self._safely(self._metrics.clean, lambda found: found, data)
+
+
+def _kind(kind: object) -> SpanKind:
+    return kind if isinstance(kind, SpanKind) else SpanKind.INTERNAL
+
+
+def _severity(number: object) -> SeverityNumber | None:
+    if number is None or isinstance(number, SeverityNumber):
+        return number
+    try:
+        return SeverityNumber(number)
+    except ValueError:
+        return None
+
+
+def _counted(items: Sequence[T], dropped: int) -> Sequence[T]:
+    """Make a list that carries the number of items that limits left out."""
+    made: Any = BoundedList(None)
+    made.extend(items)
+    made.dropped = dropped
+    return cast("Sequence[T]", made)
