@@ -1,0 +1,336 @@
+"""What one process wrote: segments that wait, and how far they are settled."""
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .dead_letters import DeadLetters
+from .segments import SIGNALS, Damage, read_frames
+from .spool_counter import Counter, Figures, read_figures, write_figures
+from .spool_cursors import Cursors
+from .spool_directory import (
+    LockedDirectory,
+    ServiceFolder,
+    list_segments,
+    segment_name,
+)
+from .spool_files import Descriptors, sync, write_whole
+
+# Segments of our own that stay open, so that they can be read when they are unlinked.
+_HELD_OPEN = 16
+# A current segment that is settled is only worth removing from that size on.
+_WORTH_REMOVING_BYTES = 256 * 1024
+# What claims to be a larger segment is not ours.
+_SEGMENT_READ_BYTES = 64 * 1024 * 1024
+# Damaged bytes kept of one segment.
+_KEPT_BYTES = 1024 * 1024
+
+
+@dataclass(eq=False, slots=True)
+class Segment:
+    """A file of frames."""
+
+    number: int
+    size: int
+    written_at: float
+    """On the monotonic clock; before its zero for files of the past."""
+    waiting: list[int] = field(default_factory=lambda: [0] * len(SIGNALS))
+    """Records per signal that are not settled."""
+    fd: int = -1
+    is_damage_kept: bool = False
+
+
+class Stock(NamedTuple):
+    """What a dead process left of one signal."""
+
+    found: int = 0
+    """Intact records that wait."""
+    missing: int = 0
+    """Records that were secured, and are neither settled nor intact."""
+    crashed: int = 0
+    """Records that were accepted and never secured."""
+
+
+class ProcessDirectory:
+    """A locked directory: our own, or one taken over from a dead process.
+
+    Not thread-safe; the spool's lock guards it, except while it is taken stock of.
+    """
+
+    def __init__(
+        self, folder: ServiceFolder, locked: LockedDirectory, descriptors: Descriptors
+    ) -> None:
+        """Wrap what we hold the lock of."""
+        self._folder = folder
+        self._locked = locked
+        self._descriptors = descriptors
+        self._last_number = 0
+        self.name = locked.name
+        self.segments: list[Segment] = []
+        self.current: Segment | None = None
+        self.counter: Counter | None = None
+        self.cursors = Cursors(descriptors, locked.folder_fd)
+
+    # -- writing: only ever our own
+
+    def begin_segment(self) -> Segment:
+        """Start the next file.
+
+        Raises:
+            OSError: The disk does not take it.
+        """
+        number = self._last_number + 1
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        folder = self._locked.folder_fd
+        try:
+            fd = self._descriptors.open(segment_name(number), flags, folder)
+        finally:
+            self._last_number = number  # never twice, whatever stands in the way
+        self.current = Segment(number, 0, time.monotonic(), fd=fd)
+        self.segments.append(self.current)
+        return self.current
+
+    def append(self, segment: Segment, frame: bytes, signal: int, count: int) -> None:
+        """Write a frame with one call.
+
+        Raises:
+            OSError: The disk does not take it; nothing was written.
+        """
+        write_whole(segment.fd, frame, segment.size)
+        segment.size += len(frame)
+        segment.waiting[signal] += count
+        segment.written_at = time.monotonic()
+
+    def seal(self, *, is_synced: bool) -> None:
+        """Write no more to the current segment.
+
+        Raises:
+            OSError: It could not be synced.
+        """
+        segment, self.current = self.current, None
+        if segment is None:
+            return
+        if is_synced:
+            self.sync(segment)
+        if sum(1 for other in self.segments if other.fd >= 0) > _HELD_OPEN:
+            self._descriptors.close(segment.fd)
+            segment.fd = -1
+
+    def sync(self, segment: Segment) -> None:
+        """Have the disk hold a segment and its name.
+
+        Raises:
+            OSError: It does not.
+        """
+        sync(segment.fd)
+        os.fsync(self._locked.folder_fd)
+
+    # -- reading and settling
+
+    def waits(self, signal: int) -> bool:
+        """Whether records of a signal are not settled."""
+        return any(segment.waiting[signal] for segment in self.segments)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        return sum(segment.size for segment in self.segments)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes from the first one on that is not settled, per segment."""
+        size = 0
+        for segment in self.segments:
+            starts = [
+                self.cursors[signal].place_in(segment.number)
+                for signal, count in enumerate(segment.waiting)
+                if count
+            ]
+            if starts:
+                size += max(0, segment.size - min(starts))
+        return size
+
+    def open(self, segment: Segment) -> int:
+        """Give a descriptor to read a segment from, which the caller closes.
+
+        Raises:
+            OSError: It is gone, or not ours.
+        """
+        if segment.fd >= 0:  # works without a name, too
+            return self._descriptors.duplicate(segment.fd)
+        name = segment_name(segment.number)
+        return self._descriptors.open(name, os.O_RDONLY, self._locked.folder_fd)
+
+    def settle(self, segment: Segment, signal: int, count: int) -> None:
+        """Note that records of a segment need not be delivered any more."""
+        segment.waiting[signal] -= count
+        self.cursors[signal].total += count
+
+    def sweep(self) -> None:
+        """Remove the segments in which everything is settled."""
+        for segment in tuple(self.segments):
+            if any(segment.waiting) or (
+                segment is self.current and segment.size < _WORTH_REMOVING_BYTES
+            ):
+                continue
+            self.remove_segment(segment)
+
+    def remove_segment(self, segment: Segment) -> None:
+        """Remove a file; one that the disk does not let go is settled anyway."""
+        if segment is self.current:
+            self.current = None
+        self.segments.remove(segment)
+        self._descriptors.close(segment.fd)
+        segment.fd = -1
+        with suppress(OSError):
+            os.unlink(segment_name(segment.number), dir_fd=self._locked.folder_fd)
+
+    def is_in_place(self) -> bool:
+        """Whether the directory is still where it was made."""
+        return self._folder.holds(self._locked)
+
+    def release(self) -> None:
+        """Leave it to the next process."""
+        self._let_go()
+        self._folder.release(self._locked, self._descriptors)
+
+    def remove(self) -> bool:
+        """Remove it with all that is in it; whether it is gone."""
+        self._let_go()
+        return self._folder.remove(self._locked, self._descriptors)
+
+    def _let_go(self) -> None:
+        if self.counter is not None:
+            self.counter.close()
+        self.cursors.close()
+        for segment in self.segments:
+            self._descriptors.close(segment.fd)
+            segment.fd = -1
+
+    # -- taking over
+
+    def take_stock(self, letters: DeadLetters) -> list[Stock]:
+        """Read what a dead process left, and note that it is entered now.
+
+        Two figures tell what is missing without believing the damaged bytes: what the
+        process secured, and what was settled since. The difference must be there. A
+        write that the kill cut short was never secured, so it is no damage but part of
+        what the crash lost; one that was complete and not yet noted takes from that.
+        Without intact figures the heads of the damaged frames are asked.
+
+        Raises:
+            OSError: The directory cannot be read.
+        """
+        self.cursors.load()
+        damages: list[tuple[Segment, list[Damage]]] = []
+        for number, size, modified in list_segments(self._locked.folder_fd):
+            # A time in the future is a clock that was put back: age nothing.
+            age = max(0.0, time.time() - modified)
+            size_read = min(size, _SEGMENT_READ_BYTES)
+            segment = Segment(number, size_read, time.monotonic() - age)
+            self.segments.append(segment)
+            damages.append((segment, self._scan(segment)))
+        figures = read_figures(self._descriptors, self._locked.folder_fd)
+        stocks = self._compare(figures, [d for _, found in damages for d in found])
+        if figures is not None:
+            with suppress(OSError):
+                self._enter(figures, stocks)
+        self._keep(damages, letters, is_known=any(stock.missing for stock in stocks))
+        self.sweep()
+        return stocks
+
+    def _scan(self, segment: Segment) -> list[Damage]:
+        places = [
+            self.cursors[signal].place_in(segment.number)
+            for signal in range(len(SIGNALS))
+        ]
+        if min(places) >= segment.size:
+            return []
+        damages: list[Damage] = []
+        signal = 0
+        try:
+            fd = self.open(segment)
+        except OSError:
+            return [Damage(0, segment.size, None, 1)]
+        try:
+            for item in read_frames(fd, min(places), segment.size):
+                # Bytes that say nothing are taken for what stands before them.
+                known = signal if item.signal is None else item.signal
+                signal = known if known < len(SIGNALS) else signal
+                if item.offset < places[signal]:
+                    continue
+                if isinstance(item, Damage):
+                    damages.append(item._replace(signal=signal))
+                elif known == signal:
+                    segment.waiting[signal] += item.count
+        except OSError:
+            damages.append(Damage(0, segment.size, signal, 1))
+        finally:
+            self._descriptors.close(fd)
+        return damages
+
+    def _compare(
+        self, figures: list[Figures] | None, damages: list[Damage]
+    ) -> list[Stock]:
+        has_cursor = any(self.cursors[signal].segment for signal in range(len(SIGNALS)))
+        starts_late = bool(self.segments) and self.segments[0].number > 1
+        is_known = self.cursors.is_whole and (has_cursor or not starts_late)
+        stocks: list[Stock] = []
+        for signal in range(len(SIGNALS)):
+            found = sum(segment.waiting[signal] for segment in self.segments)
+            lost = sum(damage.count for damage in damages if damage.signal == signal)
+            crashed = 0
+            if figures is not None:
+                crashed = figures[signal].unsecured
+                expected = figures[signal].secured - self.cursors[signal].total
+                if is_known and expected >= 0:
+                    lost = max(0, expected - found)
+                    crashed = max(0, crashed - max(0, found - expected))
+            stocks.append(Stock(found, lost, crashed))
+        return stocks
+
+    def _enter(self, figures: list[Figures], stocks: list[Stock]) -> None:
+        entered: list[Figures] = []
+        for signal, (figure, stock) in enumerate(zip(figures, stocks, strict=True)):
+            secured = self.cursors[signal].total + stock.found
+            accepted = max(figure.accepted, secured)
+            entered.append(Figures(accepted, secured, accepted - secured))
+        write_figures(self._descriptors, self._locked.folder_fd, entered)
+
+    def _keep(
+        self,
+        damages: list[tuple[Segment, list[Damage]]],
+        letters: DeadLetters,
+        *,
+        is_known: bool,
+    ) -> None:
+        for segment, found in damages:
+            is_torn_write = (
+                not is_known
+                and segment is self.segments[-1]
+                and len(found) == 1
+                and found[0].end == segment.size
+            )
+            if found and not is_torn_write:
+                self.keep_damage(segment, found, letters)
+            segment.is_damage_kept = True
+
+    def keep_damage(
+        self, segment: Segment, damages: list[Damage], letters: DeadLetters
+    ) -> None:
+        """Copy the damaged bytes of a segment to where a person finds them."""
+        segment.is_damage_kept = True
+        kept = bytearray()
+        with suppress(OSError):
+            fd = self.open(segment)
+            try:
+                for damage in damages:
+                    room = min(damage.end - damage.offset, _KEPT_BYTES - len(kept))
+                    if room <= 0:
+                        break
+                    kept += os.pread(fd, room, damage.offset)
+            finally:
+                self._descriptors.close(fd)
+            letters.keep_damaged(self.name, segment.number, bytes(kept))

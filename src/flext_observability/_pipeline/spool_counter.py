@@ -1,0 +1,130 @@
+"""Figures that outlive the process, so that what a crash lost is known exactly."""
+
+import mmap
+import os
+import struct
+from array import array
+from contextlib import suppress
+from typing import NamedTuple
+
+from .segments import SIGNALS
+from .spool_files import Descriptors, write_whole
+
+NAME = "counter"
+_CELLS = 3 * len(SIGNALS)
+# In the byte order of the machine, which is the only one that reads it.
+_FORMAT = struct.Struct(f"={_CELLS}Q")
+_BLOCK_BYTES = 4096
+# No process counts so far; what is larger is damage.
+_FIGURE_LIMIT = 1 << 48
+
+
+class Figures(NamedTuple):
+    """What a process counted of one signal."""
+
+    accepted: int = 0
+    secured: int = 0
+    """Written to segments."""
+    settled: int = 0
+    """Given up or delivered without ever being on disk."""
+
+    @property
+    def unsecured(self) -> int:
+        """Records that would be lost if the process ended now."""
+        return max(0, self.accepted - self.secured - self.settled)
+
+
+class Counter:
+    """Three figures per signal in a shared mapping; an increment costs no system call.
+
+    Beside the specified pair stands what was settled without the disk: secured alone
+    then tells how many records the segments must hold.
+    """
+
+    def __init__(self, descriptors: Descriptors, folder: int) -> None:
+        """Make the file.
+
+        Raises:
+            OSError: The disk does not take it.
+        """
+        self._descriptors = descriptors
+        self._fd = descriptors.open(NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL, folder)
+        # Written, not only lengthened: touching a mapped page that the disk has no
+        # room for would end the process.
+        write_whole(self._fd, bytes(_BLOCK_BYTES), 0)
+        self._map = mmap.mmap(self._fd, _BLOCK_BYTES)
+        self._mapped = memoryview(self._map)[: _FORMAT.size].cast("Q")
+        self.cells: memoryview[int] | array[int] = self._mapped
+
+    def detach(self) -> None:
+        """Count in memory: the disk is in trouble.
+
+        A file system that writes copies (btrfs, or any that turned read-only after an
+        error) ends a process which touches a mapped page that it cannot store.
+        """
+        if self.cells is self._mapped:
+            self.cells = array("Q", self._mapped)
+
+    def store(self) -> None:
+        """Write what is counted in memory; a disk that refuses keeps older figures."""
+        if self.cells is not self._mapped:
+            with suppress(OSError):
+                os.pwrite(self._fd, bytes(self.cells), 0)
+
+    def attach(self) -> None:
+        """Count in the mapping again."""
+        if self.cells is not self._mapped:
+            for cell, figure in enumerate(self.cells):
+                self._mapped[cell] = figure
+            self.cells = self._mapped
+
+    def close(self) -> None:
+        """Let go of the mapping and the file; later increments go nowhere."""
+        self.store()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """As ``close``, without touching the file, which is a parent's."""
+        if self.cells is self._mapped:
+            self.cells = array("Q", bytes(_FORMAT.size))
+        # Whoever increments at this moment holds the mapping a little longer.
+        with suppress(BufferError, ValueError):
+            self._mapped.release()
+            self._map.close()
+        self._descriptors.close(self._fd)
+
+
+def read_figures(descriptors: Descriptors, folder: int) -> list[Figures] | None:
+    """Read what a dead process counted; ``None`` if the file is gone or damaged."""
+    try:
+        fd = descriptors.open(NAME, os.O_RDONLY, folder)
+    except OSError:
+        return None
+    try:
+        data = os.pread(fd, _FORMAT.size, 0)
+    except OSError:
+        return None
+    finally:
+        descriptors.close(fd)
+    if len(data) != _FORMAT.size:
+        return None
+    cells = _FORMAT.unpack(data)
+    if max(cells) > _FIGURE_LIMIT:
+        return None
+    return [Figures(*cells[at : at + 3]) for at in range(0, _CELLS, 3)]
+
+
+def write_figures(
+    descriptors: Descriptors, folder: int, figures: list[Figures]
+) -> None:
+    """Replace what a dead process counted, so that it is entered once.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
+    fd = descriptors.open(NAME, os.O_RDWR | os.O_CREAT, folder)
+    try:
+        cells = [cell for one in figures for cell in one]
+        os.pwrite(fd, _FORMAT.pack(*cells), 0)
+    finally:
+        descriptors.close(fd)
