@@ -268,7 +268,7 @@ def _severity(number: object) -> SeverityNumber | None:
 
 def _counted(items: Sequence[T], dropped: int) -> Sequence[T]:
     """Make a list that carries the number of items that limits left out."""
-    made: Any = BoundedList(None)
+    made = cast("Any", BoundedList)(None)
     made.extend(items)
     made.dropped = dropped
     return cast("Sequence[T]", made)

@@ -50,8 +50,12 @@ def legal_flags(value: object) -> TraceFlags:
 
 def legal_context(context: object, values: ValueCleaner) -> SpanContext | None:
     """Give a span context whose ids OTLP can express; the same when it does."""
-    if not isinstance(context, SpanContext):
+    if context is None or not isinstance(context, SpanContext):
         return None
+    if type(context.trace_id) is int and type(context.span_id) is int:
+        state = context.trace_state
+        if context.is_valid and type(state) is TraceState and not state:
+            return context  # the usual case: the API checked the range of the ids
     trace_id = legal_id(context.trace_id, 16)
     span_id = legal_id(context.span_id, 8)
     state = _legal_state(context.trace_state, values)

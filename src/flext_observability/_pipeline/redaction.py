@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 from opentelemetry.util.types import AnyValue
 
@@ -12,6 +12,7 @@ from .secret_names import Secrecy, SecretNames, words_of
 from .secret_text import REDACTED, SecretText
 from .values import clean_value
 
+T = TypeVar("T")
 Callback = Callable[[str, object], object]
 """Asked for every attribute: name and value in; ``None`` leaves it to the rules."""
 Report = Callable[[str, str], None]
@@ -58,9 +59,10 @@ class Redactor:
         self._callback = callback
         self._report = report
         self._known: dict[str, Secrecy] = {}
+        self._parameters: dict[str, bool] = {}
         self._text = SecretText(
             lambda name: self.secrecy_of(name) is not Secrecy.NOTHING,
-            self._names.is_secret_parameter,
+            self._is_secret_parameter,
             everyday=is_on,
             further=[words[0] for words in map(words_of, names) if words],
         )
@@ -110,10 +112,14 @@ class Redactor:
         known = self._known.get(name)
         if known is None:
             known = self._names.secrecy_of(name)
-            if len(name) <= _NAME_LENGTH_KEPT:
-                if len(self._known) >= _NAMES_KEPT:
-                    self._known.clear()  # names may be made at run time
-                self._known[name] = known
+            _keep(self._known, name, known)
+        return known
+
+    def _is_secret_parameter(self, name: str) -> bool:
+        known = self._parameters.get(name)
+        if known is None:
+            known = self._names.is_secret_parameter(name)
+            _keep(self._parameters, name, known)
         return known
 
     def text(self, text: str) -> str:
@@ -209,6 +215,13 @@ class Redactor:
             f"{what}: raised {type(error).__name__}; the values it was asked about are "
             f"sent as {REDACTED}",
         )
+
+
+def _keep(known: dict[str, T], name: str, judgement: T) -> None:
+    if len(name) <= _NAME_LENGTH_KEPT:
+        if len(known) >= _NAMES_KEPT:
+            known.clear()  # names may be made at run time
+        known[name] = judgement
 
 
 def compiled_patterns(patterns: Sequence[str]) -> list[re.Pattern[str]]:

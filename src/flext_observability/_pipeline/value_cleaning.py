@@ -16,8 +16,11 @@ Attributes = Mapping[str, AnyValue]
 
 # Looked at beyond the limit, so that a secret across the cut is seen for what it is.
 _SLACK = 4096
-_NAMES_KEPT = 4096
-_NAME_LENGTH_KEPT = 128
+# What was found clean is remembered: most texts of a program come again and again.
+_TEXTS_KEPT = 8192
+_LENGTH_KEPT = 64
+_INT64 = 1 << 63
+_COPIED = frozenset({BoundedAttributes, MappingProxyType, dict})
 
 
 class ValueCleaner:
@@ -36,11 +39,24 @@ class ValueCleaner:
         if attribute_limit is not None:
             # A character takes four bytes at most.
             self._limit = max(self._limit, 4 * attribute_limit)
-        self._names: set[str] = set()  # legal ones without a secret in them
+        self._texts: set[str] = set()  # legal, short, without a secret
+        # Names whose value is no secret by the name, themselves clean. None is when a
+        # callback must be asked about every value.
+        self._names: set[str] = set()
 
     def text(self, value: object) -> str:
         """Clean a name, a description, a message: anything that must be text."""
-        return self._bounded(value, C.VALUE_TEXT_LIMIT, keep_end=False)
+        if type(value) is not str:
+            value = clean_text(value)
+        elif value in self._texts:
+            return value
+        limit = C.VALUE_TEXT_LIMIT
+        legal = legal_text(value, limit + _SLACK)
+        clean = legal_text(self._redactor.text(legal), limit)
+        if clean != value:
+            return clean
+        _keep(self._texts, value)
+        return value
 
     def optional_text(self, value: object) -> str | None:
         """Clean a text that may be missing."""
@@ -52,18 +68,20 @@ class ValueCleaner:
 
     def value(self, name: str, value: object) -> AnyValue:
         """Clean the value of an attribute, by its name."""
-        redactor = self._redactor
         if type(value) is not str:
-            return redactor.value(name, legal_value(value, self._limit))
-        if value.isascii() and len(value) <= self._limit:
-            return redactor.value(name, value)
+            return self._redactor.value(name, legal_value(value, self._limit))
+        if name in self._names and value in self._texts:
+            return value
         keep_end = name.endswith("stacktrace")
         legal = legal_text(value, self._limit + _SLACK, keep_end=keep_end)
-        clean = redactor.value(name, legal)
-        if not isinstance(clean, str):
-            return clean
-        clean = legal_text(clean, self._limit, keep_end=keep_end)
-        return value if clean == value else clean
+        clean = self._redactor.value(name, legal)
+        if isinstance(clean, str):
+            clean = legal_text(clean, self._limit, keep_end=keep_end)
+            if clean == value:
+                if self._is_harmless(name):
+                    _keep(self._texts, value)
+                return value
+        return clean
 
     def attributes(
         self, attributes: Attributes | None, dropped: int = 0
@@ -77,11 +95,7 @@ class ValueCleaner:
         if not attributes:
             return attributes
         plain = _plain(attributes)
-        names = self._names
-        for name, value in plain.items():
-            if name not in names or self.value(name, value) is not value:
-                break
-        else:
+        if self._are_known(plain):
             return attributes
         made: dict[str, AnyValue] = {}
         for name, value in plain.items():
@@ -93,28 +107,43 @@ class ValueCleaner:
             return attributes
         return bounded(made, dropped)
 
+    def _are_known(self, attributes: Mapping[str, AnyValue]) -> bool:
+        """Whether all of it is known to be clean, or plainly is: the usual case."""
+        names, texts = self._names, self._texts
+        for name, value in attributes.items():
+            if name not in names:
+                return False
+            kind = type(value)
+            if kind is str and value in texts:
+                continue
+            if kind is bool or kind is float:
+                continue
+            if self.value(name, value) is not value:
+                return False
+        return True
+
     def _name(self, name: object) -> str:
-        if type(name) is str and name in self._names:
-            return name
         clean = self.text(name)
-        if clean is name and len(clean) <= _NAME_LENGTH_KEPT:
-            if len(self._names) >= _NAMES_KEPT:
-                self._names.clear()  # names may be made at run time
-            self._names.add(clean)
+        if clean is name and self._is_harmless(clean):
+            _keep(self._names, clean)
         return clean
 
-    def _bounded(self, value: object, limit: int, *, keep_end: bool) -> str:
-        if type(value) is not str:
-            value = clean_text(value)
-        legal = legal_text(value, limit + _SLACK, keep_end=keep_end)
-        clean = legal_text(self._redactor.text(legal), limit, keep_end=keep_end)
-        return value if clean == value else clean
+    def _is_harmless(self, name: str) -> bool:
+        redactor = self._redactor
+        return not redactor.has_callback and not redactor.secrecy_of(name)
+
+
+def _keep(known: set[str], text: str) -> None:
+    if len(text) <= _LENGTH_KEPT:
+        if len(known) >= _TEXTS_KEPT:
+            known.clear()
+        known.add(text)
 
 
 def _plain(attributes: Attributes) -> Mapping[str, AnyValue]:
     """Give a mapping that is quick to read and that nobody else changes."""
-    if isinstance(attributes, BoundedAttributes | MappingProxyType | dict):
-        return cast("Mapping[str, AnyValue]", attributes.copy())
+    if type(attributes) in _COPIED:
+        return cast("dict[str, AnyValue]", attributes).copy()
     return dict(attributes)
 
 

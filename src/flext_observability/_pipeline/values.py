@@ -144,7 +144,7 @@ class _Walk:
         if isinstance(value, enum.Enum):
             return self.value(cast("object", value.value), depth + 1)
         if isinstance(value, bytes | bytearray | memoryview):
-            return _legal_bytes(value, self._limit)
+            return _legal_bytes(cast("bytes", value), self._limit)
         if isinstance(value, int | float) and not isinstance(value, bool):
             plain = float(value) if isinstance(value, float) else int(value)
             return self.value(plain, depth)
@@ -180,7 +180,7 @@ class _Walk:
 
     def _mapping(self, mapping: Mapping[object, object], depth: int) -> AnyValue:
         made = self.pairs(mapping, depth, C.VALUE_ITEMS_LIMIT)
-        if not self._keeps or type(mapping) is not dict or len(made) != len(mapping):
+        if not self._keeps or len(made) != len(mapping) or not _is_dict(mapping):
             return made
         same = all(map(is_, mapping, made)) and all(
             map(is_, mapping.values(), made.values())
@@ -191,8 +191,8 @@ class _Walk:
         self, mapping: Mapping[object, object], depth: int, limit: int
     ) -> dict[str, AnyValue]:
         """Make the pairs of a mapping legal, up to a number of them."""
-        if type(mapping) is dict:
-            mapping = mapping.copy()  # in one step: another thread may be changing it
+        if _is_dict(mapping):  # in one step: another thread may be changing it
+            mapping = cast("dict[object, object]", mapping).copy()
         count = len(mapping)
         kept = count if count <= limit else limit - 1
         made: dict[str, AnyValue] = {}
@@ -217,10 +217,15 @@ def _guarded(walk: _Walk, value: object, depth: int) -> AnyValue:
         return UNPRINTABLE
 
 
-def _legal_bytes(value: bytes | bytearray | memoryview, limit: int) -> bytes:
-    if type(value) is bytes and len(value) <= limit:
-        return value
-    return bytes(value[:limit])
+def _is_dict(mapping: object) -> bool:
+    return type(mapping) is dict
+
+
+def _legal_bytes(value: bytes, limit: int) -> bytes:
+    # Not always bytes: the buffer of somebody else may change, and is copied.
+    return (
+        value if type(value) is bytes and len(value) <= limit else bytes(value[:limit])
+    )
 
 
 def _huge(number: int) -> str:
