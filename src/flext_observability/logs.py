@@ -2,21 +2,35 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from logging import getLevelNamesMapping
-from typing import Any, Self
+from math import isfinite
+from typing import Any, Self, cast
 
 from opentelemetry import trace
 from opentelemetry.util.types import AnyValue
 
 from . import runtime
 from ._pipeline.log_bridge import severity_of
-from ._pipeline.values import clean_attributes, clean_text, exception_attributes
+from ._pipeline.redaction import Redactor
+from ._pipeline.values import (
+    clean_attributes,
+    clean_text,
+    exception_attributes,
+    one_line,
+)
 from .correlation import flext_get_correlation_id
 from .result import FlextResult
 
 _LEVELS = getLevelNamesMapping()
+# Before setup the usual secrets are kept off the line all the same.
+_USUAL = Redactor()
+
+
+def _redactor() -> Redactor:
+    pipeline = runtime.state.pipeline or runtime.state.inherited()
+    return _USUAL if pipeline is None else pipeline.cleaner.redactor
 
 
 def _is_wanted(level: str) -> bool:
@@ -40,7 +54,10 @@ def _log(
             attributes |= exception_attributes(error)
         text = clean_text(message)
         _emit(level, logger, text, attributes)
-        _write(_line(level, logger, text, attributes))
+        # What is emitted is redacted behind the queue; the line leaves here and now.
+        redactor = _redactor()
+        shown = redactor.attributes(attributes)
+        _write(_line(level, logger, redactor.text(text), shown))
     except Exception as error:  # noqa: BLE001 - logging must not raise into the host
         return FlextResult[None].fail(
             f"log line lost: {type(error).__name__}: {error}", exception=error
@@ -67,10 +84,10 @@ def _line(level: str, logger: str, text: str, attributes: dict[str, AnyValue]) -
     config = runtime.current_config()
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if config is not None and not config.structured_logging:
-        pairs = " ".join(f"{k}={_json(v)}" for k, v in attributes.items())
+        pairs = " ".join(f"{one_line(k)}={_json(v)}" for k, v in attributes.items())
         # A line break in the message must not look like a second line.
-        shown = text.encode("unicode_escape").decode("ascii")
-        return f"{now} {level:<8} {logger}: {shown} {pairs}".rstrip()
+        shown = f"{now} {level:<8} {one_line(logger)}: {one_line(text)} {pairs}"
+        return shown.rstrip()
     line: dict[str, Any] = {
         "time": now,
         "level": level.lower(),
@@ -89,7 +106,25 @@ def _line(level: str, logger: str, text: str, attributes: dict[str, AnyValue]) -
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, default=clean_text, ensure_ascii=False)
+    try:
+        line = json.dumps(
+            value, default=clean_text, ensure_ascii=False, allow_nan=False
+        )
+    except ValueError:
+        line = json.dumps(_finite(value), default=clean_text, ensure_ascii=False)
+    return one_line(line)
+
+
+def _finite(value: object) -> object:
+    """Write NaN and the infinities as text: JSON has no such numbers."""
+    if isinstance(value, float):
+        return value if isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[str, object]", value).items()
+        return {name: _finite(item) for name, item in pairs}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in cast("Sequence[object]", value)]
+    return value
 
 
 def _write(line: str) -> None:

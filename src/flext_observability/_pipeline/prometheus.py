@@ -51,10 +51,16 @@ class PrometheusReader(otel.MetricReader):
 
     Args:
         own_scope: Instrumentation scope whose series carry no `otel_scope_*` labels.
+        clean: Takes secrets out of a collection before it is shown.
     """
 
-    def __init__(self, own_scope: str = "flext_observability") -> None:
+    def __init__(
+        self,
+        own_scope: str = "flext_observability",
+        clean: Callable[[otel.MetricsData], otel.MetricsData] = lambda data: data,
+    ) -> None:
         super().__init__()
+        self._clean = clean
         self.skipped = 0
         self._own_scope = own_scope
         self._families: dict[tuple[str, str], str] = {}
@@ -139,7 +145,7 @@ class PrometheusReader(otel.MetricReader):
                 if not self._closed:
                     self.collect(_SCRAPE_TIMEOUT_S * 1000)
                 while self._received:
-                    self._convert(self._received.pop(), page)
+                    self._convert(self._clean(self._received.pop()), page)
             finally:
                 self._lock.release()
         for family, series in page.values():

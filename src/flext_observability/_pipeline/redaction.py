@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from opentelemetry.util.types import AnyValue
 
-from ..config import FlextObservabilityConfig
 from ..errors import FlextObservabilityConfigurationError
 from .secret_names import Secrecy, SecretNames, words_of
 from .secret_text import REDACTED, SecretText
 from .values import clean_value
+
+if TYPE_CHECKING:
+    from ..config import FlextObservabilityConfig
 
 T = TypeVar("T")
 Callback = Callable[[str, object], object]
@@ -73,7 +75,7 @@ class Redactor:
     @classmethod
     def of(
         cls,
-        config: FlextObservabilityConfig,
+        config: "FlextObservabilityConfig",
         callback: Callback | None = None,
         report: Report = lambda _reason, _message: None,
     ) -> "Redactor":

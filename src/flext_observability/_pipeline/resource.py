@@ -7,11 +7,13 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 from uuid import uuid4
 
 from opentelemetry.sdk.resources import Resource
 
 from ..config import FlextObservabilityConfig
+from .redaction import Redactor
 from .values import clean_attributes
 
 # A container id is 64 hex digits, in cgroup v1 paths and in the mounts of cgroup v2.
@@ -22,12 +24,16 @@ _CONTAINER_SOURCES = (
 )
 
 
-def build_resource(config: FlextObservabilityConfig) -> Resource:
-    """Describe this process.
+def build_resource(config: FlextObservabilityConfig, redactor: Redactor) -> Resource:
+    """Describe this process, without secrets.
 
     Weakest first: what we find out, the SDK's detectors (``OTEL_RESOURCE_ATTRIBUTES``,
     ``OTEL_EXPERIMENTAL_RESOURCE_DETECTORS``), settings named by an argument or one of
     our variables, ``resource_attributes``.
+
+    Args:
+        config: The settings.
+        redactor: Takes secrets out.
     """
     # Resource.create runs the detectors; ours go underneath what they find.
     detected = Resource.create()
@@ -46,7 +52,9 @@ def build_resource(config: FlextObservabilityConfig) -> Resource:
         attributes["service.name"] = config.service_name
     attributes |= clean_attributes(config.resource_attributes)
     attributes.setdefault("service.instance.id", str(uuid4()))
-    return Resource(attributes, detected.schema_url)
+    # The environment may hold what no UTF-8 does.
+    legal = redactor.attributes(clean_attributes(attributes))
+    return Resource(cast("Any", legal), detected.schema_url)
 
 
 def _process() -> dict[str, str | int]:

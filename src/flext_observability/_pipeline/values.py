@@ -5,6 +5,7 @@ items, 16 KiB of text, integers of 64 bits.
 """
 
 import enum
+import re
 import traceback
 from collections.abc import Collection, Mapping
 from itertools import islice
@@ -70,6 +71,23 @@ def legal_text(
 
 def _marked(text: str, keep_end: bool) -> str:  # noqa: FBT001 - private
     return f"{TRUNCATED}{text}" if keep_end else f"{text}{TRUNCATED}"
+
+
+_CONTROLS = re.compile(
+    # Control characters, separators of lines, marks that reverse the reading direction.
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+)
+
+
+def one_line(text: str) -> str:
+    r"""Give text that starts no new line and drives no terminal.
+
+    Args:
+        text: What it must not hold becomes ``\uXXXX``, which JSON reads back.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def clean_value(value: object, depth: int = 0) -> AnyValue:
