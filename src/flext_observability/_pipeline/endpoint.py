@@ -1,7 +1,9 @@
 """Where the OTLP requests of one signal go, and how."""
 
 import os
+import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -184,3 +186,35 @@ class _OwnVariables:
         except ValueError as error:
             message = f"{field}: {error} (from {self.name(suffix)})"
             raise FlextObservabilityConfigurationError(message) from None
+
+
+_SECRET_WORDS = re.compile(
+    r"auth|token|key|secret|passw|cookie|credential|dsn|honeycomb-team"
+)
+
+
+def insecure_credentials_warning(endpoint: Endpoint) -> str | None:
+    """Say that credentials would travel readable for everyone on the way.
+
+    Returns:
+        A line for the log, without the credentials; ``None`` when all is well.
+    """
+    parts = urlsplit(endpoint.url)
+    if not endpoint.insecure or _is_loopback(parts.hostname or ""):
+        return None
+    names = sorted(filter(_SECRET_WORDS.search, map(str.lower, endpoint.headers)))
+    if parts.password:
+        names.append("the password in the address")
+    if not names:
+        return None
+    return (
+        f"{endpoint.shown}: credentials ({', '.join(names)}) are sent without TLS, "
+        "readable on the way; use https://"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host in _LOOPBACK or ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False

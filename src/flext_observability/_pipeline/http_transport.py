@@ -1,0 +1,286 @@
+"""OTLP over HTTP with protobuf bodies."""
+
+import gzip
+import zlib
+from http.client import BadStatusLine, HTTPException, RemoteDisconnected
+from http.cookiejar import DefaultCookiePolicy
+from socket import gaierror
+from ssl import (
+    SSLCertVerificationError,
+    SSLEOFError,
+    SSLError,
+    SSLSyscallError,
+    SSLZeroReturnError,
+)
+from typing import Any
+
+from requests import Session
+
+from .client_identity import credential_provider, user_agent
+from .endpoint import Endpoint
+from .otlp_reply import REPLY_LIMIT_BYTES, accepted, refusal_text
+from .timed_session import exchange, timed
+from .verdict import Outcome, Verdict, one_line, retry_after_s
+
+# Level 1 takes a seventh of the time of the default for nearly the same size.
+_COMPRESSION_LEVEL = 1
+_CHUNK_BYTES = 64 * 1024
+# zlib: 32 + 15 tells gzip and zlib apart by their first bytes.
+_GZIP_OR_ZLIB = 47
+
+# https://opentelemetry.io/docs/specs/otlp/#otlphttp-response; 408 is our addition,
+# the specification is silent about it.
+_RETRYABLE = frozenset({408, 429, 502, 503, 504})
+_OUTCOMES = {
+    400: Outcome.BISECT,
+    401: Outcome.HOLD,
+    403: Outcome.HOLD,
+    413: Outcome.SPLIT,
+}
+_HINTS = {
+    401: "; the server asks for credentials: check `headers`",
+    403: "; the server refuses the credentials: check `headers`",
+    404: "; check the path of `endpoint`",
+    413: "; the request is too large for it and is sent in parts",
+}
+# What servers say to plain HTTP on their TLS port; they say it with 400.
+_WANTS_TLS = ("to an https server", "to https port", "plain http request")
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+# TLS broke off as any connection may; everything else needs a person.
+_BROKEN_OFF = (SSLEOFError, SSLSyscallError, SSLZeroReturnError)
+_GRPC_PORT = "if this is a gRPC port (usually 4317), use protocol='grpc' or port 4318"
+_NO_HTTP = f"it does not answer HTTP/1.1; {_GRPC_PORT}"
+
+
+class HttpTransport:
+    """OTLP/HTTP with protobuf bodies over one kept-alive connection."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        provider = credential_provider("HTTP", endpoint.signal)
+        self._session: Session = timed(provider() if provider else Session())
+        if not provider:
+            # Proxy variables hold, but ~/.netrc must not replace our headers, and a
+            # server has nothing to store here.
+            self._session.auth = _unchanged
+            self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # First: hooks of a credential provider may look at the body.
+        self._session.hooks["response"].insert(0, _stay)
+        self._session.headers.update(
+            {
+                "Content-Type": "application/x-protobuf",
+                "User-Agent": user_agent(),
+                "Accept-Encoding": "gzip",
+                **endpoint.headers,
+            }
+        )
+        if endpoint.compression != "none":
+            self._session.headers["Content-Encoding"] = endpoint.compression
+        self._client: tuple[str, str] | None = None
+        if endpoint.client_certificate and endpoint.client_key:
+            self._client = (endpoint.client_certificate, endpoint.client_key)
+
+    def send(self, body: bytes, timeout_s: float) -> Verdict:
+        """Send one serialized export request within a time."""
+        with exchange(timeout_s) as under_way:
+            try:
+                response = self._session.post(
+                    self._endpoint.url,
+                    data=self._compressed(body),
+                    timeout=timeout_s,
+                    allow_redirects=False,
+                    stream=True,
+                    # Per request: on the session, REQUESTS_CA_BUNDLE would win.
+                    verify=self._endpoint.certificate or True,
+                    cert=self._client,
+                )
+            except Exception as error:  # noqa: BLE001 - of requests, urllib3, sockets
+                return self._failed(error, may_have_arrived=under_way.may_have_arrived)
+            return self._judge(response, body, _reply(response))
+
+    def _compressed(self, body: bytes) -> bytes:
+        match self._endpoint.compression:
+            case "gzip":
+                return gzip.compress(body, _COMPRESSION_LEVEL)
+            case "deflate":
+                return zlib.compress(body, _COMPRESSION_LEVEL)
+            case _:
+                return body
+
+    def _judge(self, response: Any, body: bytes, reply: bytes | None) -> Verdict:
+        status = int(response.status_code)
+        if 200 <= status < 300:  # noqa: PLR2004 - the success class of HTTP
+            return accepted(self._endpoint.signal, body, reply)
+        reason = f"http_{status}"
+        where = f"{self._endpoint.shown} answered {status}"
+        if status in _RETRYABLE:
+            told_s = retry_after_s(response.headers.get("Retry-After"))
+            return Verdict(
+                Outcome.RETRY, reason, f"{where}; retrying", retry_after_s=told_s
+            )
+        if 300 <= status < 400:  # noqa: PLR2004 - the redirection class of HTTP
+            why = "a redirect, which is never followed; correct `endpoint`"
+            return Verdict(Outcome.HOLD, reason, f"{where}: {why}")
+        said = refusal_text(reply)
+        if status == 400 and any(sign in said.lower() for sign in _WANTS_TLS):  # noqa: PLR2004 - bad request
+            why = "it wants TLS; correct `endpoint` to https://"
+            return Verdict(Outcome.HOLD, "protocol", f"{where}: {why}")
+        outcome = _OUTCOMES.get(status, Outcome.REJECTED)
+        text = f"{where}: {said}" if said else where
+        return Verdict(outcome, reason, f"{text}{_HINTS.get(status, '')}")
+
+    def _failed(self, error: Exception, *, may_have_arrived: bool) -> Verdict:
+        outcome, reason, why = _explain(_chain(error))
+        if outcome is Outcome.HOLD:
+            may_have_arrived = False
+        message = f"cannot deliver to {self._endpoint.shown} (http/protobuf): {why}"
+        return Verdict(outcome, reason, message, may_have_arrived=may_have_arrived)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._session.close()
+
+
+def _unchanged(request: Any) -> Any:
+    return request
+
+
+def _stay(response: Any, *_args: Any, **_kwargs: Any) -> None:
+    """Forget where a redirect leads: ``requests`` would read its whole body."""
+    response.headers.pop("Location", None)
+
+
+# -- the reply
+
+
+def _reply(response: Any) -> bytes | None:
+    """Read a bounded reply; a whole one leaves the connection fit for the next."""
+    raw = response.raw
+    encoding = str(response.headers.get("Content-Encoding", "")).strip().lower()
+    try:
+        reply = _bounded(raw, encoding)
+    except Exception:  # noqa: BLE001 - cut, late, too large, garbage: all the same
+        raw.close()
+        return None
+    raw.release_conn()
+    return reply
+
+
+def _bounded(raw: Any, encoding: str) -> bytes:
+    """Read and decompress up to the limit.
+
+    Not left to urllib3, some releases of which decompress without bound.
+
+    Raises:
+        ValueError: There is more, or the encoding is unknown or broken.
+    """
+    inflater = None
+    if encoding in {"gzip", "deflate"}:
+        inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
+    elif encoding not in {"", "identity"}:
+        raise ValueError(encoding)
+    reply = bytearray()
+    received = 0
+    while chunk := raw.read(_CHUNK_BYTES, decode_content=False):
+        received += len(chunk)
+        if inflater:
+            chunk = inflater.decompress(chunk, REPLY_LIMIT_BYTES + 1 - len(reply))
+        reply += chunk
+        if max(received, len(reply)) > REPLY_LIMIT_BYTES:
+            raise ValueError(received)
+    if inflater and received and not inflater.eof:
+        raise ValueError(received)
+    return bytes(reply)
+
+
+# -- what went wrong
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Give an error and what caused it, the innermost last."""
+    found: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting and len(found) < 32:  # noqa: PLR2004 - chains are short
+        each = waiting.pop(0)
+        if isinstance(each, BaseException) and each not in found:
+            found.append(each)
+            waiting += [
+                *(getattr(each, "reason", None), each.__cause__, each.__context__),
+                *each.args,
+            ]
+    return found
+
+
+def _explain(chain: list[BaseException]) -> tuple[Outcome, str, str]:
+    """Tell what an exception means: outcome, reason, and a line for people."""
+    for explain in (_illegal, _tls, _network):
+        found = explain(chain)
+        if found is not None:
+            return found
+    return Outcome.RETRY, "unreachable", one_line(chain[-1])
+
+
+_Explained = tuple[Outcome, str, str] | None
+
+
+def _illegal(chain: list[BaseException]) -> _Explained:
+    """Recognise what was refused before anything was sent; its text may be secret."""
+    for error in chain:
+        if isinstance(error, UnicodeEncodeError) or _is_named(error, "InvalidHeader"):
+            return Outcome.HOLD, "headers", "a header is not legal, see `headers`"
+    if isinstance(chain[0], ValueError):  # what requests raises about addresses too
+        return Outcome.HOLD, "endpoint", "the address or its proxy is not legal"
+    return None
+
+
+def _tls(chain: list[BaseException]) -> _Explained:
+    for error in chain:
+        if isinstance(error, FileNotFoundError) or "invalid path" in str(error):
+            why = (
+                "a file of `certificate`, `client_certificate` or `client_key` is gone"
+            )
+            return Outcome.HOLD, "tls", why
+        if not isinstance(error, SSLError):
+            continue
+        said = one_line(error)
+        if isinstance(error, _BROKEN_OFF):
+            return Outcome.RETRY, "cut", f"the TLS connection broke off: {said}"
+        if not isinstance(error, SSLCertVerificationError) and any(
+            sign in said for sign in _NOT_TLS
+        ):
+            why = "it does not speak TLS; correct `endpoint` or its port"
+            return Outcome.HOLD, "protocol", why
+        return Outcome.HOLD, "tls", f"TLS failed: {said}"
+    return None
+
+
+# In order: the first type that fits an exception says what it means.
+_NETWORK: tuple[tuple[type[BaseException], Outcome, str, str], ...] = (
+    (
+        *(RemoteDisconnected, Outcome.RETRY, "cut"),
+        f"it hung up without an answer; {_GRPC_PORT}",
+    ),
+    (BadStatusLine, Outcome.HOLD, "protocol", _NO_HTTP),
+    (HTTPException, Outcome.RETRY, "cut", "its answer is broken"),
+    (TimeoutError, Outcome.RETRY, "timeout", "no answer in time"),
+    (gaierror, Outcome.RETRY, "unreachable", "its name cannot be looked up"),
+    (
+        *(ConnectionRefusedError, Outcome.RETRY, "unreachable"),
+        "connection refused; is a collector running?",
+    ),
+    (ConnectionError, Outcome.RETRY, "cut", "the connection was cut"),
+)
+
+
+def _network(chain: list[BaseException]) -> _Explained:
+    for error in chain:
+        for kind, outcome, reason, why in _NETWORK:
+            if isinstance(error, kind):
+                return outcome, reason, why
+    if any(_is_named(error, "Timeout") for error in chain):
+        return Outcome.RETRY, "timeout", "no answer in time"
+    return None
+
+
+def _is_named(error: BaseException, part: str) -> bool:
+    return part in type(error).__name__
