@@ -27,6 +27,7 @@ _SERVICES = {
 # if the server had refused the request, and only this figure tells the two apart.
 _RECEIVE_LIMIT_BYTES = REPLY_LIMIT_BYTES - 1
 _METADATA_LIMIT_BYTES = 64 * 1024
+_INFLATED_TOO_LARGE = "Decompressed message larger than max"
 _REPLY_TOO_LARGE = re.compile(
     rf"larger than max \([0-9]+ vs\.? {_RECEIVE_LIMIT_BYTES}\)"
 )
@@ -138,7 +139,7 @@ class GrpcTransport:
     def _judge(self, error: Any, body: bytes) -> Verdict:
         code = str(error.code().name)
         details = str(error.details() or "no details")
-        if _REPLY_TOO_LARGE.search(details):
+        if self._is_about_reply(details):
             return accepted(self._endpoint.signal, body, None)
         if code == "DEADLINE_EXCEEDED" and "Deadline Exceeded" in details:
             return self._late()
@@ -158,6 +159,12 @@ class GrpcTransport:
             f"{self._endpoint.shown} answered {code}: {one_line(details)}"
             f"{_HINTS.get(code, '')}",
         )
+
+    def _is_about_reply(self, details: str) -> bool:
+        """Tell whether it is the server's reply that was too large for us."""
+        if self._endpoint.compression == "none" and _INFLATED_TOO_LARGE in details:
+            return True  # a server says the same, but only about compressed requests
+        return _REPLY_TOO_LARGE.search(details) is not None
 
     def _late(self) -> Verdict:
         # A connection whose other end is gone says nothing for a quarter of an hour:
@@ -212,10 +219,14 @@ def _trouble(details: str) -> tuple[Outcome, str, str] | None:
     """
     if details == "Invalid metadata":
         return Outcome.HOLD, "headers", "a header is not legal, see `headers`"
-    if not _has_any(details, _NOT_CONNECTED):
-        if not _has_any(details, _CUT):
-            return None
+    if _has_any(details, _NOT_CONNECTED):
+        return _misconfigured(details)
+    if _has_any(details, _CUT):
         return Outcome.RETRY, "cut", f"the connection was cut: {one_line(details)}"
+    return None
+
+
+def _misconfigured(details: str) -> tuple[Outcome, str, str] | None:
     if _has_any(details, _NOT_GRPC):
         return Outcome.HOLD, "protocol", _NO_GRPC
     if _has_any(details, _NOT_TLS):
