@@ -15,7 +15,7 @@ import trustme
 
 import flext_observability as fo
 from tests.fixtures.collector import PROTOCOLS, Collector, Protocol
-from tests.fixtures.programs import is_telemetry_variable
+from tests.fixtures.programs import SPOOL_DIR, is_telemetry_variable
 
 # Threads of the library carry its name, those of the SDK theirs.
 LIBRARY_THREADS = ("flext", "otel", "opentelemetry")
@@ -31,10 +31,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def clean_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Start without settings from outside; end as before any setup."""
     for name in filter(is_telemetry_variable, list(os.environ)):
         monkeypatch.delenv(name)
+    # Never the developer's own state directory; programs a test starts share this one.
+    monkeypatch.setenv(SPOOL_DIR, str(tmp_path / "spool"))
     root = logging.getLogger()
     handlers, level = set(root.handlers), root.level
     threads = set(threading.enumerate())

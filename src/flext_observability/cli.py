@@ -80,6 +80,21 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, metavar="N", help="stop after N seconds"
     )
     receive.set_defaults(run=_receive)
+
+    drain = commands.add_parser(
+        "drain",
+        help="send what dead processes of a service left on disk",
+        description="Send the records that processes of a service left on disk. Give "
+        "its settings: OTEL_* and FLEXT_OBSERVABILITY_* variables count here too.",
+    )
+    drain.add_argument("service", help="service.name of those processes")
+    drain.add_argument("--endpoint", metavar="URL", help="their collector")
+    drain.add_argument("--protocol", choices=("grpc", "http/protobuf"))
+    drain.add_argument("--spool-dir", metavar="PATH", help="their spool_dir")
+    drain.add_argument(
+        "--seconds", type=float, default=60.0, metavar="N", help="longest time (60)"
+    )
+    drain.set_defaults(run=_drain)
     return parser
 
 
@@ -129,6 +144,23 @@ def _receive(options: argparse.Namespace) -> int:
         ended.wait(options.seconds)
         receiver.stop()
         printer.ended(*(receiver.store.counts(each).received for each in Signal))
+    return 0
+
+
+def _drain(options: argparse.Namespace) -> int:
+    from .drain import drain
+
+    fields = {
+        "endpoint": options.endpoint,
+        "protocol": options.protocol,
+        "spool_dir": options.spool_dir,
+    }
+    stated = {name: value for name, value in fields.items() if value is not None}
+    result = drain(options.service, stated, options.seconds)
+    if result.is_failure:
+        sys.stderr.write(f"flext-observability: {result.error}\n")
+        return 1
+    sys.stdout.write(f"{result.data}\n")
     return 0
 
 

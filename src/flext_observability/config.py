@@ -286,6 +286,50 @@ class FlextObservabilityConfig(BaseSettings):
         json_schema_extra=_fix("Give seconds from 0 to 600."),
     )
 
+    durability: Annotated[
+        Literal["memory", "batch", "record"] | None, BeforeValidator(_lower)
+    ] = Field(
+        default=None,
+        description="What survives a crash; batch where the disk allows it if unset.",
+        json_schema_extra=_fix("Use 'memory', 'batch' or 'record'."),
+    )
+    spool_dir: Path | None = Field(
+        default=None,
+        description="Where records wait on disk; the user's state directory if unset.",
+        json_schema_extra=_fix("Give the path of a directory of your own."),
+    )
+    spool_limit_bytes: int = Field(
+        default=C.SPOOL_LIMIT_BYTES,
+        ge=1 << 20,
+        le=1 << 40,
+        description="Bytes on disk per service; the oldest go first.",
+        json_schema_extra=_fix("Give bytes, at least 1048576."),
+    )
+    fsync: Annotated[Literal["never", "segment", "batch"], BeforeValidator(_lower)] = (
+        Field(
+            default="never",
+            description="When the disk is synced, against power loss only.",
+            json_schema_extra=_fix("Use 'never', 'segment' or 'batch'."),
+        )
+    )
+    handle_signals: bool = Field(
+        default=False,
+        description="Whether SIGTERM and SIGINT first secure the records.",
+    )
+    redaction: bool = Field(
+        default=True, description="Whether secrets are replaced before records leave."
+    )
+    redact_keys: TextList = Field(
+        default_factory=list[str],
+        description="Further attribute names whose values are secret, parts of names.",
+        json_schema_extra=_fix("Give a list of words such as ['iban']."),
+    )
+    redact_patterns: TextList = Field(
+        default_factory=list[str],
+        description="Further regular expressions of secret text.",
+        json_schema_extra=_fix("Give a list of legal regular expressions."),
+    )
+
     metrics_store_limit: int = Field(
         default=C.STORE_LIMIT,
         ge=1,

@@ -24,8 +24,13 @@ class DropReason(StrEnum):
     """Why an accepted record was given up; the list is closed."""
 
     QUEUE_FULL = "queue_full"
+    SPOOL_FULL = "spool_full"
+    DISK_FULL = "disk_full"
+    TOO_OLD = "too_old"
     UNENCODABLE = "unencodable"
+    DAMAGED = "damaged"
     EXIT = "exit"
+    CRASH = "crash"
 
 
 class ErrorCategory(StrEnum):
@@ -74,6 +79,7 @@ class FlextObservabilityConstants:
     DEFAULT_TIMEOUT_S: Final = 10.0
     DEFAULT_EXIT_BUDGET_S: Final = 2.0
     DEFAULT_METRICS_EXPORT_INTERVAL_S: Final = 60.0
+    SPOOL_LIMIT_BYTES: Final = 512 * 1024 * 1024
     DEFAULT_HEALTH_CHECK_INTERVAL_S: Final = 30.0
 
     # The bounded stores: entities of a kind, and those that survive a cleanup; series
@@ -110,12 +116,20 @@ class FlextObservabilityConstants:
     # -- what we emit
     SCOPE_NAME: Final = "flext_observability"
     METRIC_OPERATION_DURATION: Final = "flext.operation.duration"
+    METRIC_RECORDS: Final = "flext.telemetry.records"
     EVENT_OPERATION_FAILED: Final = "flext.operation.failed"
     EVENT_OPERATION_COMPLETED: Final = "flext.operation.completed"
     METRIC_ALERTS: Final = "flext.alerts"
     METRIC_HEALTH_STATUS: Final = "flext.health.status"
     EVENT_ALERT: Final = "flext.alert"
     EVENT_HEALTH_CHANGED: Final = "flext.health.changed"
+    ATTR_SIGNAL: Final = "flext.signal"
+    ATTR_OUTCOME: Final = "flext.outcome"
+    ATTR_REASON: Final = "flext.reason"
+    OUTCOME_ACCEPTED: Final = "accepted"
+    OUTCOME_DELIVERED: Final = "delivered"
+    OUTCOME_REJECTED: Final = "rejected"
+    OUTCOME_DROPPED: Final = "dropped"
     ATTR_SERVICE_NAME: Final = "flext.service.name"
     ATTR_OPERATION: Final = "flext.operation"
     ATTR_PARENT_TRACE_ID: Final = "flext.parent_trace_id"

@@ -67,6 +67,14 @@ class SetupFields(TypedDict, total=False):
     max_log_attributes: int
     max_attribute_length: int | None
     exit_budget_s: float
+    durability: str | None
+    spool_dir: "str | Path | None"
+    spool_limit_bytes: int
+    fsync: str
+    handle_signals: bool
+    redaction: bool
+    redact_keys: Sequence[str]
+    redact_patterns: Sequence[str]
     metrics_store_limit: int
     metrics_store_cleanup: int
     health_check_interval_s: float
@@ -142,6 +150,7 @@ def setup(
     span_processors: "Sequence[SpanProcessor]" = (),
     log_record_processors: "Sequence[LogRecordProcessor]" = (),
     metric_readers: "Sequence[MetricReader]" = (),
+    redact: "Callable[[str, object], object] | None" = None,
     **fields: Unpack[SetupFields],
 ) -> FlextResult[FlextObservability]:
     """Send traces, metrics and logs of this process, from here on.
@@ -158,6 +167,8 @@ def setup(
         span_processors: Processors of the SDK, beside ours.
         log_record_processors: Processors of the SDK; they see a record before ours.
         metric_readers: Readers of the SDK, beside ours.
+        redact: Called with name and value of an attribute or text before it leaves the
+            process; gives the value to send. See the README.
         **fields: Fields of ``FlextObservabilityConfig`` by name.
 
     Returns:
@@ -179,6 +190,7 @@ def setup(
                 "log_record_processors", log_record_processors
             ),
             metric_readers=_parts("metric_readers", metric_readers),
+            redact=redact,
         )
     except FlextObservabilityConfigurationError as error:
         message = f"Invalid configuration: {error}"
@@ -249,6 +261,12 @@ def _check_parts(parts: Mapping[str, object]) -> FlextResult[Any]:
                     f"{name}: must be {kind.__name__} objects of the OpenTelemetry "
                     f"SDK, got {short_repr(part)}. Give a list of such objects."
                 )
+    redact = parts["redact"]
+    if redact is not None and not callable(redact):
+        return invalid_configuration(
+            f"redact: must be a function of name and value, got {short_repr(redact)}. "
+            "For further names, set redact_keys."
+        )
     sampler = parts["sampler"]
     if sampler is not None and not isinstance(sampler, Sampler):
         return invalid_configuration(
@@ -349,16 +367,12 @@ def shutdown(timeout_s: float | None = None) -> FlextResult[None]:
             if pipeline is None:
                 return FlextResult[None].ok(None)
             budget_s = pipeline.config.exit_budget_s if timeout_s is None else timeout_s
-            lost = state.stop(time.monotonic() + _seconds(budget_s))
+            left = state.stop(time.monotonic() + _seconds(budget_s))
     except Exception as error:  # noqa: BLE001 - a shutdown never raises into the host
         return FlextResult[None].fail(f"shutdown failed: {error}", exception=error)
-    if not lost:
+    if not left:
         return FlextResult[None].ok(None)
-    told = ", ".join(f"{count} {signal}" for signal, count in lost.items())
-    message = f"gave up undelivered telemetry: {told}"
-    return FlextResult[None].fail(
-        message, exception=FlextObservabilityTimeoutError(message)
-    )
+    return FlextResult[None].fail(left, exception=FlextObservabilityTimeoutError(left))
 
 
 def status() -> FlextObservabilityStatus:

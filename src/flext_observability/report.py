@@ -25,13 +25,24 @@ class FlextObservabilityStatus:
     protocol: str | None = None
     """``grpc`` or ``http/protobuf``; ``None`` when nothing goes to a collector."""
     durability: str = "memory"
-    """Where records wait for delivery."""
+    """What survives a crash: ``memory``, ``batch`` or ``record``."""
+    durability_reason: str = ""
+    """Why it is that one."""
+    spool_dir: str | None = None
+    """The directory in which records wait for delivery, if it is one."""
     signals: "Mapping[str, SignalLedger]" = field(default_factory=dict[str, Any])
     """The ledger of ``traces``, ``metrics`` and ``logs``, in records."""
     last_error: str | None = None
     """The last trouble with delivery, if there was any."""
     spool_bytes: int = 0
     """Bytes on disk that wait for delivery."""
+    problems: tuple[str, ...] = ()
+    """What is wrong now, for people; empty when all is well."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether telemetry is produced and arrives; a reason is in ``problems``."""
+        return self.running and not self.problems
 
 
 def no_ledgers() -> "Mapping[str, SignalLedger]":
@@ -44,13 +55,20 @@ def no_ledgers() -> "Mapping[str, SignalLedger]":
 def status_of(pipeline: "Pipeline", *, running: bool) -> FlextObservabilityStatus:
     """Describe a pipeline as it is now."""
     first = next(iter(pipeline.endpoints.values()), None)
+    spool = pipeline.spool
+    directory = spool.directory if spool else None
     return FlextObservabilityStatus(
         running=running,
         service_name=str(pipeline.resource.attributes.get("service.name", "")),
         endpoint=None if first is None else _base_url(first.shown, first.protocol),
         protocol=None if first is None else first.protocol,
+        durability="memory" if spool is None else spool.durability,
+        durability_reason=pipeline.durability_reason or "",
+        spool_dir=None if directory is None else str(directory),
         signals=pipeline.snapshot(),
         last_error=pipeline.notices.last_error,
+        spool_bytes=0 if spool is None else spool.size_bytes,
+        problems=pipeline.problems if running else (),
     )
 
 

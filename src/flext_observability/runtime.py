@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ._pipeline.log_bridge import LogBridge
     from ._pipeline.pipeline import Extras, Pipeline
     from .config import FlextObservabilityConfig
+    from .termination import TerminationHandler
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ class _State:
         self._key: tuple[Any, ...] | None = None
         self._bridge: LogBridge | None = None
         self._undo_executors: Callable[[], None] | None = None
+        self._termination: TerminationHandler | None = None
         self._former_propagator: TextMapPropagator | None = None
         self._proxies: Any = None
         self.kept: dict[str, Any] = {}  # our own tracer, logger and histograms
@@ -194,6 +196,37 @@ class _State:
             self._bridge.set_level(level)
         if self._undo_executors is None:
             self._undo_executors = install_executor_propagation()
+        self._stop_handling_signals()
+        if config.handle_signals:
+            self._handle_signals()
+
+    def _handle_signals(self) -> None:
+        from .termination import TerminationHandler
+
+        handler = TerminationHandler(self._secure)
+        if handler.install():
+            self._termination = handler
+        else:
+            say(
+                WARNING,
+                "handle_signals has no effect: setup() must be called in the main "
+                "thread for that",
+            )
+
+    def _stop_handling_signals(self) -> None:
+        if self._termination is not None:
+            self._termination.remove()
+            self._termination = None
+
+    def _secure(self) -> bool:
+        """Bring records to safety before a signal ends the program."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            return True
+        try:
+            return pipeline.secure_or_flush(pipeline.config.exit_budget_s)
+        except Exception:  # noqa: BLE001 - the signal must take its effect
+            return True
 
     def _stop_bridge(self) -> None:
         if self._bridge is not None:
@@ -212,35 +245,26 @@ class _State:
             os.register_at_fork(after_in_child=self.after_fork)
         _end_multiprocessing_children()
 
-    def stop(self, deadline: float) -> dict[str, int]:
+    def stop(self, deadline: float) -> str:
         """Close the pipeline and return to the state before setup.
 
         Returns:
-            Records per signal that were given up.
+            What was not delivered, for people; empty when all was.
         """
         pipeline = self.live()
         if pipeline is None:
-            return {}
-        before = {
-            signal: ledger.snapshot() for signal, ledger in pipeline.ledgers.items()
-        }
+            return ""
         self._stop_bridge()
         if self._undo_executors is not None:
             self._undo_executors()
             self._undo_executors = None
+        self._stop_handling_signals()
         pipeline.close(deadline)
         self._closed = pipeline
         self._exchange(None)
         self._key = None
         _forget_config()
-        lost: dict[str, int] = {}
-        for signal, ledger in pipeline.ledgers.items():
-            now = dict(ledger.snapshot().dropped)
-            was = dict(before[signal].dropped)
-            count = now.get("exit", 0) - was.get("exit", 0)
-            if count:
-                lost[signal.value] = count
-        return lost
+        return pipeline.left()
 
     def last_status(self) -> FlextObservabilityStatus:
         pipeline = self.live()

@@ -189,7 +189,10 @@ def test_flush_tells_the_truth_when_the_queue_is_full(
     """Records dropped at a full queue do not pass for the delivery of earlier ones."""
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "50")
     fo.setup(
-        "shop", endpoint=f"http://127.0.0.1:{closed_port()}", protocol="http/protobuf"
+        "shop",
+        endpoint=f"http://127.0.0.1:{closed_port()}",
+        protocol="http/protobuf",
+        durability="memory",
     ).unwrap()
     stop = threading.Event()
 

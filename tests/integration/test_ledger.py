@@ -146,7 +146,10 @@ def test_flush_keeps_its_time(protocol: Protocol, trouble: str) -> None:
         hanging.answer_always(HANG)
         port = {"closed": closed_port(), "silent": silent, "hanging": hanging.port}
         fo.setup(
-            "shop", endpoint=f"http://127.0.0.1:{port[trouble]}", protocol=protocol
+            "shop",
+            endpoint=f"http://127.0.0.1:{port[trouble]}",
+            protocol=protocol,
+            durability="memory",
         ).unwrap()
         make_spans(3)
         logging.getLogger("x").warning("line")

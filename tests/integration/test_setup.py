@@ -128,6 +128,7 @@ def test_same_settings_again_change_nothing(http_collector: Collector) -> None:
     """A second call with equal settings keeps the pipeline; nothing comes twice."""
     start(http_collector)
     emit_all("before")
+    flush()
     threads = library_threads()
     instance = fo.status()
     start(http_collector)
@@ -197,6 +198,7 @@ def test_fifty_threads_make_one_pipeline(http_collector: Collector) -> None:
     """Setup from many threads at once is one setup."""
     start(http_collector)
     emit_all("alone")
+    flush()
     alone = library_threads()
     fo.shutdown()
 

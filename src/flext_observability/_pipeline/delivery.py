@@ -1,373 +1,316 @@
-"""A bounded queue of records and the thread that brings them to one destination."""
+"""From the spool to a collector: what each verdict of the transport leads to."""
 
 import math
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass
-from importlib import import_module
-from queue import Empty, SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from contextlib import suppress
 
-from ..constants import DropReason, Signal
+from ..constants import Signal
+from .bell import Bell
 from .ledger import Ledger, Notices
-from .transport import Outcome, Verdict
+from .otlp_split import Piece, halves, shortened
+from .own_work import own_work, suppressor
+from .poller import Poller
+from .route import Bounds
+from .spool import REQUEST_LIMIT_BYTES, Lease, Spool
+from .transport import Transport
+from .verdict import Outcome, Verdict
 
-T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
-
-_BACKOFF_FIRST_S = 0.5
+_BACKOFF_FIRST_S = 1.0
 _BACKOFF_LIMIT_S = 60.0
-
-# True in our own threads: what happens there must not become telemetry again.
-in_delivery: ContextVar[bool] = ContextVar("flext_in_delivery", default=False)
-
-
-class Destination(Protocol[T_contra]):
-    """Where records go: a collector, the console, an exporter of the SDK."""
-
-    def prepare(self, records: "Sequence[T_contra]") -> Callable[[float], Verdict]:
-        """Make records ready, once, and give what sends them within a time in seconds.
-
-        Raises:
-            Exception: The records cannot be encoded.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of connections."""
-        ...
+# A refused destination is asked again that often; nothing is burnt meanwhile.
+_PROBE_S = 30.0
+# Requests that finding the guilty records of one lease may cost.
+_BISECT_BUDGET = 32
+# How often the spool is asked to look for what dead processes left.
+_HOUSEKEEPING_S = 10.0
+# Below that size, a record that is refused as too large is never taken.
+_SHORTEST_BYTES = 4096
+# How often an unreachable collector is tried at exit when the records are on disk.
+_LAST_TRIES = 3
+# A request unanswered for so long makes the destination count as failing.
+_SILENCE_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much is queued and how often it is sent."""
+class Delivery:
+    """Brings one signal's batches from the spool to one collector.
 
-    queue_records: int
-    """Records held at most; further ones are dropped and counted."""
-    batch_records: int
-    """Records in one request at most."""
-    delay_s: float
-    """Longest wait before a record is sent."""
-    timeout_s: float
-    """Deadline of one request."""
-
-
-class Bell:
-    """Wakes a thread; may be rung anywhere.
-
-    An ``Event`` cannot be set by a signal handler or a finalizer that interrupts its
-    own ``set``; putting into a ``SimpleQueue`` is documented to be reentrant.
-    """
-
-    def __init__(self) -> None:
-        self._rings: SimpleQueue[None] = SimpleQueue()
-        self._has_rung = False
-
-    def ring(self) -> None:
-        """Wake who waits, or who will wait next."""
-        if not self._has_rung:
-            self._has_rung = True
-            self._rings.put(None)
-
-    def wait(self, timeout_s: float) -> None:
-        """Wait for a ring since the last wait, at most for a time.
-
-        What is waited for is looked at after it: a ring that comes in between is not
-        lost, its cause is seen.
-        """
-        with suppress(Empty):
-            self._rings.get(timeout=timeout_s)
-        self._has_rung = False
-
-
-class Delivery(Generic[T]):
-    """One signal's way to one destination.
-
-    ``put`` never blocks and never raises. The thread starts with the first record, so
-    that a program which emits nothing has no thread of ours.
+    One request is under way at a time, so that a collector in trouble sees one probe
+    per pause, not a crowd. The thread starts with the first record.
     """
 
     def __init__(
         self,
         signal: Signal,
-        destination: Destination[T],
+        spool: Spool,
+        transport: Transport,
         bounds: Bounds,
+        ledger: Ledger,
         notices: Notices,
         *,
-        size: Callable[[T], int] = lambda _: 1,
-        poll: Callable[[], None] | None = None,
+        poller: Poller,
+        freed: Callable[[], None],
     ) -> None:
         """Prepare; no thread yet.
 
         Args:
             signal: What the records are.
-            destination: Where they go.
-            bounds: Queue and batch sizes, times.
+            spool: Where batches wait.
+            transport: Makes one request and says what became of it.
+            bounds: Sizes and times.
+            ledger: Counts.
             notices: Where trouble is said.
-            size: How many ledger units a record stands for.
-            poll: Called by the thread every ``bounds.delay_s`` to produce records.
+            poller: Produces records in our thread.
+            freed: Told that the spool has room again.
         """
-        self.signal = signal
-        self.ledger = Ledger()
-        self._destination = destination
+        self._signal = signal
+        self._spool = spool
+        self._transport = transport
         self._bounds = bounds
+        self._ledger = ledger
         self._notices = notices
-        self._size = size
-        self._poll = poll
-        self._suppressed = _suppressor()
-        self._queue: deque[T] = deque()
-        self._lock = threading.RLock()  # a finalizer may emit while we hold it
-        self._in_flight = 0  # ledger units of the batch under way
-        self._wake = Bell()  # there is enough to send
-        self._hurry = Bell()  # somebody waits: cut pauses short
-        self._poll_asked = False
-        self._polled = threading.Event()
-        self._closing = False
-        self._gave_up = False
-        self._deadline = math.inf
+        self._poller = poller
+        self._freed = freed
+        self._suppressed = suppressor()
+        self._bell = Bell()  # there is something to do
+        self._full = Bell()  # there is enough to send, or somebody waits
+        self._hurry = Bell()  # cut pauses of our own short
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
+        self._waiting = 0  # records since the last time the spool was empty
+        self._deadline = math.inf
+        self._is_closing = False
+        self._is_stopped = False
+        self._has_accepted = False  # the destination took something once
+        self._trouble: str | None = None
+        self._asked_at: float | None = None
 
-    def put(self, record: T) -> None:
-        """Take a record, or count it as dropped when the queue is full."""
-        count = self._size(record)
-        with self._lock:  # against `_give_up`, after which nothing may be appended
-            if self._gave_up:
-                self.ledger.refuse(DropReason.EXIT, count)
-                return
-            waiting = len(self._queue)
-            if waiting < self._bounds.queue_records:
-                self.ledger.accept(count)
-                self._queue.append(record)
-        if waiting >= self._bounds.queue_records:
-            self._refuse(count)
-        elif self._thread is None:
-            self.start()
-        elif waiting + 1 >= self._bounds.batch_records:
-            self._wake.ring()
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread, once it was started."""
+        return self._thread
 
-    def _refuse(self, count: int) -> None:
-        self.ledger.refuse(DropReason.QUEUE_FULL, count)
-        self._notices.error(
-            f"queue_full_{self.signal}",
-            f"{self.signal.value} come faster than they can be delivered: "
-            f"{self._bounds.queue_records} are waiting, further ones are dropped",
-        )
+    @property
+    def problem(self) -> str | None:
+        """Why nothing arrives now; ``None`` while all is well."""
+        asked_at = self._asked_at
+        if self._trouble is None and asked_at is not None:
+            silent_s = time.monotonic() - asked_at
+            if silent_s > _SILENCE_S:
+                return f"{self._signal.value}: no answer for {silent_s:.0f} s"
+        return self._trouble
 
-    def start(self) -> None:
-        """Start the thread unless it runs."""
+    def start(self) -> bool:
+        """Start the thread unless it runs; say whether it does."""
+        if self.is_running:
+            return True
         with self._lock:
-            if self._thread is not None:
-                return
-            thread = threading.Thread(
-                target=self._run, name=f"flext-{self.signal.value}", daemon=True
-            )
-            # Interpreter shutdown refuses threads; `close` still drains the queue.
-            with suppress(RuntimeError):
-                thread.start()
-                self._thread = thread
+            if self._thread is None and not self._is_stopped:
+                thread = threading.Thread(
+                    target=self._run, name=f"flext-{self._signal.value}", daemon=True
+                )
+                # Interpreter shutdown refuses threads; `close` still drains the spool.
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
+        return self.is_running
 
-    def flush(self, deadline: float) -> bool:
-        """Send what is queued now.
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread was started."""
+        return self._thread is not None
 
-        Args:
-            deadline: On the monotonic clock, seconds.
-
-        Returns:
-            Whether all of it was settled by then.
-        """
-        self.hurry()
-        return self.ledger.wait_settled(deadline)
+    def notify(self, count: int) -> None:
+        """Learn that records came into the spool."""
+        self._waiting += count
+        self.start()
+        self._bell.ring()
+        if self._waiting >= self._bounds.batch_records:
+            self._full.ring()
 
     def hurry(self) -> None:
-        """Send what is queued now, without waiting for it."""
+        """Send what waits now, without waiting for it."""
         self._hurry.ring()
-        self._wake.ring()
+        self._full.ring()
+        self._bell.ring()
 
-    def collect(self, deadline: float) -> bool:
-        """Poll now, in our thread, and wait for it until the deadline.
-
-        What is polled may call the host's code, which may take its time.
-
-        Returns:
-            Whether the poll was over by then.
-        """
-        if self._poll is None:
-            return True
-        thread = self._thread
-        if thread is None or not thread.is_alive():
-            with suppress(Exception):  # a user's callback failed
-                self._poll()
-            return True
-        self._polled.clear()
-        self._poll_asked = True
+    def drain_until(self, deadline: float) -> None:
+        """From now on only send what waits, until a deadline; do not wait for it."""
+        self._deadline = deadline
+        self._is_closing = True
         self.hurry()
-        return self._polled.wait(max(0.0, deadline - time.monotonic()))
 
     def close(self, deadline: float) -> None:
-        """Send what is queued until the deadline, give up the rest, let go.
-
-        Args:
-            deadline: On the monotonic clock, seconds.
-        """
-        self._deadline = deadline
-        self._closing = True
-        if self._queue and self._thread is None:
-            self.start()
-        self.hurry()
-        if self._thread is None:
+        """Send what waits until the deadline, then let go of the connection."""
+        self.drain_until(deadline)
+        if self._spool.waits(self._signal) and not self.start():
             self._work(self._drain)  # no thread to be had: the interpreter is leaving
-        self.ledger.wait_settled(deadline)
-        self._give_up()
-        with suppress(Exception):  # a destination that cannot even close is gone
-            self._destination.close()
+        while not (self._stopped() or self._ledger.wait_settled(_step(deadline))):
+            pass
+        self._is_stopped = True
+        self.hurry()
+
+    def disconnect(self) -> None:
+        """Let go of the connection; a request under way may end early."""
+        with suppress(Exception):  # a connection that cannot even close is gone
+            self._transport.close()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(0.1)
 
-    def _give_up(self) -> None:
-        with self._lock:
-            self._gave_up = True
-            left = self._in_flight + sum(map(self._size, self._queue))
-            self._in_flight = 0
-            self._queue.clear()
-        if left:
-            self.ledger.drop(DropReason.EXIT, left)
-        self.hurry()
-
     # -- the thread
 
     def _work(self, work: Callable[[], None]) -> None:
-        """Do our own work, where nothing becomes telemetry again."""
-        token = in_delivery.set(True)
-        try:
-            with self._suppressed():
-                work()
-        finally:
-            in_delivery.reset(token)
+        with own_work(self._suppressed):
+            work()
 
     def _run(self) -> None:
         self._work(self._loop)
 
     def _loop(self) -> None:
-        next_poll = time.monotonic() + self._bounds.delay_s
-        while not self._gave_up:
-            if not self._closing:
-                self._wake.wait(max(0.0, next_poll - time.monotonic()))
-            is_due = time.monotonic() >= next_poll
-            if is_due:
-                next_poll = time.monotonic() + self._bounds.delay_s
-            if self._poll_asked or (is_due and not self._closing):
-                self._run_poll()
+        while not self._is_stopped:
+            if not self._is_closing:
+                self._bell.wait(self._idle_s())
+            self._poller.run_due(is_closing=self._is_closing)
             try:
+                self._spool.adopt()
+                self._gather()
                 self._drain()
             except Exception as error:  # noqa: BLE001 - the thread must live
-                self._give_up_batch(error)
-            if self._closing and not self._queue:
-                return
+                self._say_defect(error)
+            if self._is_closing:
+                self._bell.wait(0.05)
 
-    def _run_poll(self) -> None:
-        self._poll_asked = False
-        if self._poll is not None:
-            with suppress(Exception):  # a user's callback failed
-                self._poll()
-        self._polled.set()
+    def _idle_s(self) -> float | None:
+        longest_s = math.inf
+        if self._spool.durability != "memory":
+            longest_s = _HOUSEKEEPING_S
+        left_s = min(self._poller.left_s(), longest_s)
+        return None if left_s == math.inf else min(left_s, threading.TIMEOUT_MAX / 2)
 
-    def _give_up_batch(self, error: Exception) -> None:
-        """Count a batch that we failed to handle, which is a defect of ours."""
-        self._notices.error(
-            f"internal_{self.signal}",
-            f"delivery of {self.signal.value} failed: {type(error).__name__}: {error}",
-        )
-        with self._lock:
-            left, self._in_flight = self._in_flight, 0
-        if left:
-            self.ledger.drop(DropReason.UNENCODABLE, left)
+    def _gather(self) -> None:
+        """Let records gather, so that requests are few and large."""
+        linger_s = self._bounds.delay_s - self._bounds.write_delay_s
+        is_polled = self._poller.left_s() != math.inf
+        if linger_s <= 0 or is_polled or self._is_closing:
+            return
+        if self._spool.waits(self._signal):
+            self._full.wait(linger_s)
 
     def _drain(self) -> None:
         while not self._stopped():
-            with self._lock:
-                count = min(len(self._queue), self._bounds.batch_records)
-                records = [self._queue.popleft() for _ in range(count)]
-                self._in_flight = sum(map(self._size, records))
-            if not records:
+            lease = self._spool.lease(
+                self._signal, REQUEST_LIMIT_BYTES, self._bounds.batch_records
+            )
+            if lease is None:
+                self._waiting = 0
                 return
-            self._deliver(records)
+            if not self._deliver(lease):
+                return
+            self._waiting = max(0, self._waiting - lease.count)
+            self._spool.ack(lease)
+            self._freed()
 
-    def _deliver(self, records: list[T]) -> None:
-        count = sum(map(self._size, records))
-        try:
-            send = self._destination.prepare(records)
-        except Exception as error:  # noqa: BLE001 - one bad record must not end the thread
-            self._deliver_encodable(records, error)
-            return
+    def _deliver(self, lease: Lease) -> bool:
+        """Settle a lease; say whether that was possible before we had to stop."""
+        return self._settle(Piece(lease.body, lease.count), _Budget())
+
+    def _settle(self, piece: Piece, budget: "_Budget") -> bool:
+        verdict = self._answer(piece)
+        if verdict is None:
+            return False
+        parts: tuple[Piece, ...] = ()
+        match verdict.outcome:
+            case Outcome.DELIVERED:
+                self._has_accepted = True
+                self._ledger.deliver(piece.count, verdict.rejected)
+                return True
+            case Outcome.SPLIT:
+                parts = self._smaller(piece)
+            case Outcome.BISECT if self._has_accepted and budget.take(2):
+                parts = halves(self._signal, piece.body, by="records") or ()
+            case _:
+                pass
+        if not parts:
+            self._spool.reject(self._signal, piece.body, verdict.reason)
+            self._ledger.reject(piece.count)
+        return all(self._settle(part, budget) for part in parts)
+
+    def _smaller(self, piece: Piece) -> tuple[Piece, ...]:
+        """Give what the server may find small enough; nothing when it never will."""
+        parts = halves(self._signal, piece.body, by="bytes")
+        if parts is not None:
+            return parts
+        if len(piece.body) < _SHORTEST_BYTES:
+            return ()
+        body = shortened(self._signal, piece.body, len(piece.body) // 2)
+        return () if body is None else (Piece(body, piece.count),)
+
+    def _answer(self, piece: Piece) -> Verdict | None:
+        """Send until there is an answer that settles; ``None`` when we had to stop."""
         failures = 0
         while not self._stopped():
-            left_s = self._deadline - time.monotonic()
-            try:
-                verdict = send(max(0.01, min(self._bounds.timeout_s, left_s)))
-            except Exception as error:  # noqa: BLE001 - a foreign exporter may raise
-                verdict = Verdict(
-                    Outcome.REJECTED, "exporter", f"the exporter failed: {error!r}"
-                )
-            if self._gave_up:
-                return  # `close` has already counted these records
+            verdict = self._send(piece.body)
+            if self._is_stopped:
+                return None  # whoever closed has counted these records
             if verdict.message:
                 self._notices.error(verdict.reason, verdict.message)
-            if verdict.outcome is not Outcome.RETRY:
-                self._settle(count, self._counting(verdict))
-                return
+            if verdict.outcome not in {Outcome.RETRY, Outcome.HOLD}:
+                self._trouble = None
+                return verdict
+            self._trouble = f"{self._signal.value}: {verdict.message or verdict.reason}"
             failures += 1
-            self._pause(failures, verdict.retry_after_s)
+            if self._is_hopeless(verdict, failures):
+                self._is_stopped = True
+                return None
+            self._pause(verdict, failures)
+            if verdict.may_have_arrived and not self._stopped():
+                self._ledger.retransmit(piece.count)
+        return None
 
-    def _counting(self, verdict: Verdict) -> Callable[[int], None]:
-        if verdict.outcome is Outcome.DELIVERED:
-            return lambda count: self.ledger.deliver(count, verdict.rejected)
-        return self.ledger.reject
+    def _send(self, body: bytes) -> Verdict:
+        self._asked_at = time.monotonic()
+        left_s = self._deadline - self._asked_at
+        try:
+            return self._transport.send(
+                body, max(0.01, min(self._bounds.timeout_s, left_s))
+            )
+        finally:
+            self._asked_at = None
 
-    def _deliver_encodable(self, records: list[T], error: Exception) -> None:
-        """Find the record that cannot be encoded, so that its neighbours arrive."""
-        if len(records) > 1:
-            middle = len(records) // 2
-            self._deliver(records[:middle])
-            self._deliver(records[middle:])
-            return
-        self._notices.error(
-            f"unencodable_{self.signal}",
-            f"a record of {self.signal.value} cannot be encoded "
-            f"({type(error).__name__}) and is dropped",
-        )
-        self._settle(
-            sum(map(self._size, records)),
-            lambda count: self.ledger.drop(DropReason.UNENCODABLE, count),
-        )
+    def _is_hopeless(self, verdict: Verdict, failures: int) -> bool:
+        """Whether to end at once while closing: the answer will not change in time.
 
-    def _settle(self, count: int, settle: Callable[[int], None]) -> None:
-        with self._lock:
-            if self._gave_up:
-                return  # `close` has already counted these records
-            self._in_flight -= count
-        settle(count)
+        What waits on disk is safe there, so a program need not stay for a collector
+        that is not there.
+        """
+        if not self._is_closing:
+            return False
+        if verdict.outcome is Outcome.HOLD:
+            return True
+        is_safe = self._spool.durability != "memory"
+        return is_safe and not verdict.may_have_arrived and failures >= _LAST_TRIES
 
     def _stopped(self) -> bool:
-        return self._gave_up or time.monotonic() >= self._deadline
+        return self._is_stopped or time.monotonic() >= self._deadline
 
-    def _pause(self, failures: int, told_s: float | None) -> None:
+    def _pause(self, verdict: Verdict, failures: int) -> None:
         """Wait before the next try; a flush or a close cuts our own wait short."""
-        if told_s is not None:
+        told_s = verdict.retry_after_s
+        # "At once" is taken at its word once: a broken server says it for ever.
+        if told_s is not None and (told_s > 0 or failures == 1):
             self._wait_as_told(told_s)
-            return
-        # The exponent is bounded: 2.0**failures overflows after an outage of hours.
-        limit_s = min(_BACKOFF_LIMIT_S, _BACKOFF_FIRST_S * 2.0 ** min(failures, 10))
-        pause_s = random.uniform(limit_s / 2, limit_s)  # noqa: S311 - jitter, no secret
-        if self._closing:
-            time.sleep(min(pause_s, 0.2))
+        elif self._is_closing:
+            time.sleep(0.2)
+        elif verdict.outcome is Outcome.HOLD:
+            self._hurry.wait(_PROBE_S)
         else:
-            self._hurry.wait(pause_s)
+            # The exponent is bounded: after an outage of hours it would overflow.
+            doublings = min(failures - 1, 10)
+            limit_s = min(_BACKOFF_LIMIT_S, _BACKOFF_FIRST_S * 2.0**doublings)
+            self._hurry.wait(random.uniform(0, limit_s))  # noqa: S311 - jitter, no secret
 
     def _wait_as_told(self, told_s: float) -> None:
         """Keep the time a server told us; only the end of it all is sooner."""
@@ -375,15 +318,28 @@ class Delivery(Generic[T]):
         while not self._stopped() and time.monotonic() < moment:
             time.sleep(min(0.1, max(0.0, moment - time.monotonic())))
 
+    def _say_defect(self, error: Exception) -> None:
+        self._notices.error(
+            f"internal_{self._signal}",
+            f"delivery of {self._signal.value} failed: {type(error).__name__}: {error}",
+        )
+        self._hurry.wait(_BACKOFF_FIRST_S)
 
-def _suppressor() -> Callable[[], AbstractContextManager[Any]]:
-    """Find what keeps automatic instrumentation from tracing our own requests."""
-    # Looked up by whoever calls setup(): an import that runs in our thread while the
-    # program forks would leave the child with a module lock nobody releases.
-    try:
-        utils: Any = import_module("opentelemetry.instrumentation.utils")
-    except ImportError:
-        return nullcontext  # without that package nothing is instrumented
-    suppress_instrumentation: Callable[[], AbstractContextManager[Any]]
-    suppress_instrumentation = utils.suppress_instrumentation
-    return suppress_instrumentation
+
+class _Budget:
+    """Requests that may still be spent on finding the guilty records of a lease."""
+
+    def __init__(self) -> None:
+        self._left = _BISECT_BUDGET
+
+    def take(self, count: int) -> bool:
+        """Spend some; say whether they were there."""
+        if self._left < count:
+            return False
+        self._left -= count
+        return True
+
+
+def _step(deadline: float) -> float:
+    """Look again soon: the thread may have ended without settling anything."""
+    return min(deadline, time.monotonic() + 0.02)

@@ -1,4 +1,4 @@
-"""Destinations of the pipe: OTLP, the console, exporters of the SDK, memory."""
+"""Destinations that take records: the console, exporters of the SDK, memory."""
 
 import os
 import sys
@@ -13,50 +13,11 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ..constants import Signal
+from .cleaning import Cleaner
 from .console import render_logs, render_metrics, render_traces
-from .endpoint import Endpoint
+from .encoding import encoder_for
 from .ledger import Ledger
-from .transport import DELIVERED, Outcome, Verdict, make_transport
-
-
-def encoder_for(signal: Signal) -> Callable[[Sequence[Any]], Any]:
-    """Give the stock encoder of a signal: records in, one OTLP export request out.
-
-    It raises when a record holds what OTLP cannot express. Metrics take one
-    ``MetricsData`` at a time.
-    """
-    # Loaded here, by whoever calls setup(): an import that runs in our thread while
-    # the program forks would leave the child with a module lock nobody releases.
-    if signal is Signal.TRACES:
-        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-
-        return encode_spans
-    if signal is Signal.METRICS:
-        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import (
-            encode_metrics,
-        )
-
-        return lambda records: encode_metrics(records[0])
-    from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
-
-    return encode_logs
-
-
-class OtlpDestination:
-    """A collector."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._encode = encoder_for(endpoint.signal)
-        self._transport = make_transport(endpoint)
-
-    def prepare(self, records: Sequence[Any]) -> Callable[[float], Verdict]:
-        """Encode the records once; the same bytes go out at every try."""
-        body: bytes = self._encode(records).SerializeToString()
-        return lambda timeout_s: self._transport.send(body, timeout_s)
-
-    def close(self) -> None:
-        """Drop connections."""
-        self._transport.close()
+from .verdict import DELIVERED, Outcome, Verdict
 
 
 class SdkDestination:
@@ -67,10 +28,10 @@ class SdkDestination:
         self._name = name
         self._exporter = exporter
 
-    def prepare(self, records: Sequence[Any]) -> Callable[[float], Verdict]:
+    def prepare(self, records: Sequence[Any]) -> Callable[[], Verdict]:
         """Hand over what the exporter expects; it encodes by itself."""
         batch = records[0] if self._signal is Signal.METRICS else records
-        return lambda _: self._export(batch)
+        return lambda: self._export(batch)
 
     def _export(self, batch: Any) -> Verdict:
         result = self._exporter.export(batch)
@@ -104,12 +65,12 @@ class ConsoleDestination:
         self._held: dict[int, list[ReadableSpan]] = {}
         self._held_since = 0.0
 
-    def prepare(self, records: Sequence[Any]) -> Callable[[float], Verdict]:
+    def prepare(self, records: Sequence[Any]) -> Callable[[], Verdict]:
         """Render the records that are complete."""
         if self._signal is Signal.TRACES:
             records = self._complete(cast("Sequence[ReadableSpan]", records))
         text = self._render(records) if records else ""
-        return lambda _: self._write(text)
+        return lambda: self._write(text)
 
     def _complete(self, spans: Sequence[ReadableSpan]) -> Sequence[ReadableSpan]:
         now = time.monotonic()
@@ -174,7 +135,10 @@ class MemoryExporter:
 
     LIMIT = 10_000
 
-    def __init__(self) -> None:
+    def __init__(self, cleaner: Cleaner) -> None:
+        self._clean_spans = cleaner.of_signal(Signal.TRACES)
+        self._clean_logs = cleaner.of_signal(Signal.LOGS)
+        self._clean_metrics = cleaner.metrics
         self._spans: deque[ReadableSpan] = deque(maxlen=self.LIMIT)
         self._logs: deque[ReadableLogRecord] = deque(maxlen=self.LIMIT)
         self.reader = InMemoryMetricReader()
@@ -193,7 +157,8 @@ class MemoryExporter:
     @property
     def metrics(self) -> MetricsData | None:
         """All metrics as of now; ``None`` when there are none."""
-        return self.reader.get_metrics_data()
+        data = self.reader.get_metrics_data()
+        return None if data is None else self._clean_metrics(data)
 
     def clear(self) -> None:
         """Forget spans and log records."""
@@ -202,12 +167,12 @@ class MemoryExporter:
 
     def put_span(self, span: ReadableSpan) -> None:
         """Keep a finished span."""
-        self._spans.append(span)
+        self._spans.extend(self._clean_spans([span]))
         self._count(Signal.TRACES)
 
     def put_log(self, record: ReadableLogRecord) -> None:
         """Keep a log record."""
-        self._logs.append(record)
+        self._logs.extend(self._clean_logs([record]))
         self._count(Signal.LOGS)
 
     def _count(self, signal: Signal) -> None:

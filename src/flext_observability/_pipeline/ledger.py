@@ -2,10 +2,13 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..constants import DropReason
+from opentelemetry.metrics import Observation
+
+from ..constants import DropReason, Signal
+from ..constants import FlextObservabilityConstants as C
 from ..own_log import WARNING, say
 
 
@@ -22,36 +25,72 @@ class SignalLedger:
     dropped: Mapping[str, int] = field(default_factory=dict[str, int])
     """Records given up here, by reason."""
     pending: int = 0
-    """Records queued or in flight."""
+    """Records queued, spooled or in flight."""
+    adopted: int = 0
+    """Of the accepted ones, those that a dead process left on disk."""
+    retransmitted: int = 0
+    """Records sent again although they may have arrived: possible duplicates."""
 
 
 class Ledger:
     """Counts the records of one signal towards one destination; thread-safe."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._accepted = 0
+        # Taken as it is where a record comes in: `with` on a Condition calls Python
+        # code, which at the recursion limit fails between taking and releasing it.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._queued: Callable[[], int] = lambda: 0
+        self._accepted_here = 0
         self._delivered = 0
         self._rejected = 0
         self._dropped: dict[DropReason, int] = {}
         self._refused = 0  # dropped at the door: they never stood in the queue
+        self._adopted = 0
+        self._retransmitted = 0
+        self._is_closed = False
+
+    def count_queued(self, queued: Callable[[], int]) -> None:
+        """Let a queue count by itself what it takes in, which costs no call.
+
+        Args:
+            queued: Gives how many records the queue ever took in.
+        """
+        self._queued = queued
+
+    @property
+    def _accepted(self) -> int:
+        return self._accepted_here + self._queued()
 
     def accept(self, count: int) -> None:
         """Take records in."""
-        with self._changed:
-            self._accepted += count
+        with self._lock:
+            self._accepted_here += count
 
     def refuse(self, reason: DropReason, count: int) -> None:
         """Take records in and give them up at once."""
-        with self._changed:
-            self._accepted += count
+        with self._lock:
+            self._accepted_here += count
             self._refused += count
             self._dropped[reason] = self._dropped.get(reason, 0) + count
+
+    def adopt(self, count: int) -> None:
+        """Take in records that a dead process left on disk."""
+        with self._lock:
+            self._accepted_here += count
+            self._adopted += count
+
+    def retransmit(self, count: int) -> None:
+        """Count records that are sent again although they may have arrived."""
+        with self._changed:
+            self._retransmitted += count
 
     def deliver(self, count: int, rejected: int = 0) -> None:
         """Count an answered request, less what the server rejected in it."""
         rejected = min(rejected, count)
         with self._changed:
+            if self._is_closed:
+                return  # these records were counted when it closed
             self._delivered += count - rejected
             self._rejected += rejected
             self._changed.notify_all()
@@ -63,7 +102,26 @@ class Ledger:
     def drop(self, reason: DropReason, count: int) -> None:
         """Count records given up here."""
         with self._changed:
+            if self._is_closed:
+                return  # these records were counted when it closed
             self._dropped[reason] = self._dropped.get(reason, 0) + count
+            self._changed.notify_all()
+
+    def close(self, lost: int) -> None:
+        """Settle no more; what waits on disk for the next process stays pending.
+
+        Args:
+            lost: Pending records that end with this process.
+        """
+        with self._changed:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            lost = min(lost, self._accepted - self._settled())
+            if lost:
+                self._dropped[DropReason.EXIT] = (
+                    self._dropped.get(DropReason.EXIT, 0) + lost
+                )
             self._changed.notify_all()
 
     def snapshot(self) -> SignalLedger:
@@ -75,6 +133,8 @@ class Ledger:
                 self._rejected,
                 {reason.value: count for reason, count in self._dropped.items()},
                 self._accepted - self._settled(),
+                self._adopted,
+                self._retransmitted,
             )
 
     def wait_settled(self, deadline: float) -> bool:
@@ -96,6 +156,27 @@ class Ledger:
 
     def _settled(self) -> int:
         return self._delivered + self._rejected + sum(self._dropped.values())
+
+
+def observe(ledgers: Mapping[Signal, Ledger]) -> list[Observation]:
+    """Give the counts as measurements; signals without records give none."""
+    found: list[Observation] = []
+    for signal, ledger in ledgers.items():
+        counts = ledger.snapshot()
+        outcomes = {
+            (C.OUTCOME_ACCEPTED, ""): counts.accepted,
+            (C.OUTCOME_DELIVERED, ""): counts.delivered,
+            (C.OUTCOME_REJECTED, ""): counts.rejected,
+            **{(C.OUTCOME_DROPPED, why): n for why, n in counts.dropped.items()},
+        }
+        for (outcome, reason), count in outcomes.items():
+            if not counts.accepted:
+                continue
+            attributes = {C.ATTR_SIGNAL: signal.value, C.ATTR_OUTCOME: outcome}
+            if reason:
+                attributes[C.ATTR_REASON] = reason
+            found.append(Observation(count, attributes))
+    return found
 
 
 class Notices:

@@ -17,7 +17,7 @@ from opentelemetry._logs import LoggerProvider, SeverityNumber
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
-from .delivery import in_delivery
+from .own_work import in_delivery
 from .values import (
     clean_attributes,
     clean_text,

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -21,12 +21,16 @@ from ..config import FlextObservabilityConfig
 from ..constants import DropReason, Signal
 from ..constants import FlextObservabilityConstants as C
 from ..errors import FlextObservabilityConfigurationError
-from .delivery import Delivery
+from .cleaning import Cleaner
 from .endpoint import Endpoint
 from .exporters import MemoryExporter
+from .intake import Writer
 from .ledger import Ledger, Notices, SignalLedger
 from .processors import LogQueue, SpanQueue
 from .prometheus import PrometheusReader
+from .route import Route
+from .spool import Spool
+from .spooled_route import SpooledRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Extras:
     span_processors: Sequence[SpanProcessor] = ()
     log_record_processors: Sequence[LogRecordProcessor] = ()
     metric_readers: Sequence[MetricReader] = ()
+    redact: Callable[[str, object], object] | None = None
 
     def all(self) -> tuple[object, ...]:
         """Give everything that has a life of its own."""
@@ -57,10 +62,15 @@ class Pipeline:
     resource: Resource
     notices: Notices
     propagator: TextMapPropagator
+    cleaner: Cleaner
     tracer_provider: TracerProvider | None = None
     meter_provider: MeterProvider | None = None
     logger_provider: LoggerProvider | None = None
-    deliveries: list[Delivery[Any]] = field(default_factory=list[Delivery[Any]])
+    routes: list[Route] = field(default_factory=list[Route])
+    spool: Spool | None = None
+    writer: Writer | None = None
+    durability_reason: str | None = None
+    otlp_ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
     log_queues: list[LogQueue] = field(default_factory=list[LogQueue])
     span_queues: dict[str, SpanQueue] = field(default_factory=dict[str, SpanQueue])
     ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
@@ -88,9 +98,10 @@ class Pipeline:
             self._serve(self.prometheus)
         if self.extras.all():
             self._foreign_thread.start()
-        for delivery in self.deliveries:
-            if delivery.signal is Signal.METRICS:
-                delivery.start()
+        has_orphans = self.spool is not None and self.spool.has_orphans()
+        for route in self.routes:
+            if has_orphans or route.signal is Signal.METRICS:
+                route.start()
 
     def stop_serving(self) -> None:
         """Free the port of the metrics page."""
@@ -118,15 +129,35 @@ class Pipeline:
             Records per signal that are still pending then, 0 where a collection goes
             on; empty when all is done.
         """
-        for delivery in self.deliveries:
-            delivery.hurry()  # all at once; foreign parts may take the whole time
+        for route in self.routes:
+            route.hurry()  # all at once; foreign parts may take the whole time
         left = dict.fromkeys(self._collect(deadline), 0)
         self._run_foreign(deadline, [p.force_flush for p in self._foreign()])
-        for delivery in self.deliveries:
-            if not delivery.flush(deadline):
-                pending = delivery.ledger.snapshot().pending
-                left[delivery.signal] = left.get(delivery.signal, 0) + pending
+        for route in self.routes:
+            if not route.flush(deadline):
+                pending = route.ledger.snapshot().pending
+                left[route.signal] = left.get(route.signal, 0) + pending
         return left
+
+    def secure(self, timeout_s: float) -> bool:
+        """Bring what is queued to where a crash cannot reach it.
+
+        Returns:
+            Whether all of it is there.
+        """
+        done = [route.secure(timeout_s) for route in self.routes]
+        return all(done)
+
+    def secure_or_flush(self, timeout_s: float) -> bool:
+        """Bring what is queued to disk; where there is none, to its destination.
+
+        Returns:
+            Whether there is nothing to gain by trying again.
+        """
+        if self.spool is not None and self.spool.durability != "memory":
+            return self.secure(timeout_s)
+        self.flush(time.monotonic() + timeout_s)
+        return True
 
     def close(self, deadline: float, successor: Extras | None = None) -> None:
         """Send what was recorded so far, give up the rest at the deadline, let go.
@@ -136,17 +167,24 @@ class Pipeline:
             successor: Parts of the caller that live on in the next pipeline.
         """
         kept = successor.all() if successor else ()
-        for delivery in self.deliveries:
-            delivery.hurry()
+        self.secure(max(0.0, deadline - time.monotonic()))
+        for route in self.routes:
+            route.hurry()
         self._collect(deadline)
         foreign = [p for p in self._foreign() if p not in kept]
         calls = [processor.shutdown for processor in foreign]
         self._run_foreign(deadline, [*calls, lambda: self._release_readers(kept)])
         self._foreign_thread.stop()
-        for delivery in self.deliveries:
-            delivery.close(deadline)
+        for route in self.routes:
+            route.drain_until(deadline)
+        for route in self.routes:
+            route.close(deadline)
+        if self.writer is not None:
+            self.writer.stop()
+        if self.spool is not None:
+            self.spool.close()
         self.stop_serving()
-        self._say_what_was_lost()
+        self._say_what_is_left()
 
     def hand_over(self, successor: "Pipeline") -> None:
         """Let spans that are still open end in another pipeline."""
@@ -172,11 +210,12 @@ class Pipeline:
             spans.redirect(_discard)
         for logs in self.log_queues:
             logs.redirect(_discard)
+        if self.spool is not None:
+            self.spool.abandon()
 
     def _collect(self, deadline: float) -> list[Signal]:
         """Collect what is polled; give the signals whose collection goes on."""
-        slow = [d for d in self.deliveries if not d.collect(deadline)]
-        return [delivery.signal for delivery in slow]
+        return [r.signal for r in self.routes if not r.collect(deadline)]
 
     def _run_foreign(self, deadline: float, calls: Sequence[Callable[[], Any]]) -> None:
         if self.extras.all():
@@ -198,17 +237,41 @@ class Pipeline:
             with suppress(Exception):
                 self.meter_provider.remove_metric_reader(reader)
 
-    def _say_what_was_lost(self) -> None:
-        lost = {
-            signal.value: dict(ledger.snapshot().dropped).get(DropReason.EXIT.value, 0)
-            for signal, ledger in self.ledgers.items()
-        }
-        told = ", ".join(f"{count} {signal}" for signal, count in lost.items() if count)
-        if told:
-            why = f" ({self.notices.last_error})" if self.notices.last_error else ""
-            self.notices.error(
-                "exit", f"gave up undelivered telemetry at exit: {told}{why}"
+    def _say_what_is_left(self) -> None:
+        left = self.left()
+        if not left:
+            return
+        why = f" ({self.notices.last_error})" if self.notices.last_error else ""
+        self.notices.error("exit", f"{left}{why}")
+
+    def left(self) -> str:
+        """Say what was not delivered when it closed; empty when all was."""
+        counts = {s.value: ledger.snapshot() for s, ledger in self.ledgers.items()}
+        lost = {s: c.dropped.get(DropReason.EXIT.value, 0) for s, c in counts.items()}
+        kept = {s: c.pending for s, c in counts.items()}
+        parts: list[str] = []
+        if any(lost.values()):
+            parts.append(f"gave up undelivered telemetry: {_told(lost)}")
+        if any(kept.values()) and self.spool is not None:
+            parts.append(
+                f"not delivered yet: {_told(kept)}; the next process of this service "
+                f"sends what waits in {self.spool.directory}"
             )
+        return "; ".join(parts)
+
+    def records_arrived(self, signal: Signal, count: int) -> None:
+        """Have records delivered that the spool adopted."""
+        for route in self.routes:
+            if isinstance(route, SpooledRoute) and route.signal is signal:
+                route.notify(count)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong now, for people; empty when all is well."""
+        found = [problem for route in self.routes for problem in route.problems]
+        if self.spool is not None:
+            found += self.spool.problems
+        return tuple(dict.fromkeys(found))
 
     def is_producing(self) -> bool:
         """Whether any signal is switched on."""
@@ -279,6 +342,10 @@ def _run_all(calls: Sequence[Callable[[], Any]]) -> None:
     for call in calls:
         with suppress(Exception):  # one broken part must not stop the others
             call()
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {signal}" for signal, count in counts.items() if count)
 
 
 def _discard(_: object) -> None:

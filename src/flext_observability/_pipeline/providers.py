@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 # Not used here. Its fork hook must be registered before those of the SDK's providers,
 # which submit to a thread pool in the child and would wait for its lock for ever.
 from concurrent.futures import thread as _thread_pools_first
+from dataclasses import replace
 from typing import Any, cast
 
 from opentelemetry.propagators.composite import CompositePropagator
@@ -26,16 +27,14 @@ from ..config import FlextObservabilityConfig
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from ..errors import FlextObservabilityConfigurationError
-from .delivery import Bounds, Delivery
-from .endpoint import endpoint_for
-from .exporters import (
-    ConsoleDestination,
-    MemoryExporter,
-    OtlpDestination,
-    SdkDestination,
-)
+from .cleaning import Cleaner
+from .direct_route import DirectRoute
+from .durability import LedgerAccounts, open_spool
+from .endpoint import endpoint_for, insecure_credentials_warning
+from .exporters import ConsoleDestination, MemoryExporter, SdkDestination
 from .ids import OfferedIds
-from .ledger import Notices
+from .intake import Writer
+from .ledger import Ledger, Notices, observe
 from .pipeline import Extras, Pipeline
 from .processors import (
     ContextLogProcessor,
@@ -50,6 +49,9 @@ from .processors import (
 from .prometheus import PrometheusReader
 from .registry import named_by, registered
 from .resource import build_resource
+from .route import Bounds, Route
+from .spooled_route import SpooledRoute
+from .transport import make_transport
 
 del _thread_pools_first
 
@@ -60,6 +62,10 @@ _QUEUE_RECORDS = 32_768
 _BATCH_RECORDS = 2048
 _DELAY_S = 1.0
 _METRIC_COLLECTIONS = 64
+# What a crash may take from `batch`: less than 512 records, less than 100 ms. Both are
+# promises, so threads that finish records at the same moment get some room.
+_WINDOW_RECORDS = 448
+_DISK_DELAY_S = 0.05
 
 
 def build_pipeline(
@@ -78,12 +84,15 @@ def build_pipeline(
         FlextObservabilityConfigurationError: A setting names what does not exist; the
             message is ``<field>: <reason>``.
     """
+    notices = Notices()
+    cleaner = Cleaner.of(config, extras.redact, notices.error)
     pipeline = Pipeline(
         config=config,
         extras=extras,
-        resource=resource or build_resource(config),
-        notices=Notices(),
+        resource=resource or build_resource(config, cleaner.redactor),
+        notices=notices,
         propagator=_propagator(config),
+        cleaner=cleaner,
     )
     names = {
         signal: _checked_names(config.exporters_for(signal), signal)
@@ -91,7 +100,8 @@ def build_pipeline(
         if config.is_enabled(signal)
     }
     if any("memory" in chosen for chosen in names.values()):
-        pipeline.memory = MemoryExporter()
+        pipeline.memory = MemoryExporter(pipeline.cleaner)
+    _prepare_spool(pipeline, [s for s, chosen in names.items() if "otlp" in chosen])
     if Signal.TRACES in names:
         pipeline.tracer_provider = _tracer_provider(pipeline, names[Signal.TRACES])
     if Signal.LOGS in names:
@@ -99,6 +109,32 @@ def build_pipeline(
     if Signal.METRICS in names:  # last: it takes the caller's readers into its service
         pipeline.meter_provider = _meter_provider(pipeline, names[Signal.METRICS])
     return pipeline
+
+
+def _prepare_spool(pipeline: Pipeline, signals: Sequence[Signal]) -> None:
+    """Open what all signals share on their way to collectors."""
+    if not signals:
+        return
+    for signal in signals:
+        endpoint = endpoint_for(pipeline.config, signal)
+        pipeline.endpoints[signal] = endpoint
+        pipeline.otlp_ledgers[signal] = Ledger()
+        warning = insecure_credentials_warning(endpoint)
+        if warning:
+            pipeline.notices.error("insecure_credentials", warning)
+    accounts = LedgerAccounts(
+        pipeline.otlp_ledgers, pipeline.notices, pipeline.records_arrived
+    )
+    pipeline.spool, pipeline.durability_reason = open_spool(
+        pipeline.config,
+        str(pipeline.resource.attributes.get("service.name", "")),
+        [endpoint_for(pipeline.config, signal) for signal in Signal],
+        accounts,
+        _stated_queues(),
+    )
+    is_on_disk = pipeline.spool.durability != "memory"
+    delay_s = _DISK_DELAY_S if is_on_disk else _DELAY_S
+    pipeline.writer = Writer(pipeline.spool, delay_s)
 
 
 def _checked_names(names: Sequence[str], signal: Signal) -> list[str]:
@@ -156,8 +192,8 @@ def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider
                 Signal.TRACES, pipeline.memory.ledgers[Signal.TRACES]
             )
         else:
-            delivery = _delivery(pipeline, Signal.TRACES, name)
-            queue = SpanQueue(delivery.put, delivery.flush)
+            route = _route(pipeline, Signal.TRACES, name)
+            queue = SpanQueue(route.put, route.flush)
         pipeline.span_queues[name] = queue
         provider.add_span_processor(queue)
     return provider
@@ -229,8 +265,8 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
                 Signal.LOGS, pipeline.memory.ledgers[Signal.LOGS]
             )
         else:
-            delivery = _delivery(pipeline, Signal.LOGS, name)
-            queue = LogQueue(delivery.put, delivery.flush)
+            route = _route(pipeline, Signal.LOGS, name)
+            queue = LogQueue(route.put, route.flush)
         pipeline.log_queues.append(queue)
         provider.add_log_record_processor(queue)
     return provider
@@ -243,18 +279,26 @@ def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
             readers.append(pipeline.memory.reader)
         elif name == "prometheus":
             pipeline.prometheus_address = _prometheus_address()
-            pipeline.prometheus = PrometheusReader(own_scope=C.SCOPE_NAME)
+            clean = pipeline.cleaner.metrics
+            pipeline.prometheus = PrometheusReader(C.SCOPE_NAME, clean)
             readers.append(pipeline.prometheus)
         else:
             readers.append(_metric_reader(pipeline, name))
     readers += pipeline.extras.metric_readers
-    return MeterProvider(
+    provider = MeterProvider(
         **_configurator("meter"),
         metric_readers=readers,
         resource=pipeline.resource,
         shutdown_on_exit=False,
         views=[*pipeline.extras.views, *_own_views(pipeline.config)],
     )
+    provider.get_meter(C.SCOPE_NAME).create_observable_counter(
+        C.METRIC_RECORDS,
+        [lambda _: observe(pipeline.ledgers)],
+        unit="{record}",
+        description="Telemetry records by signal and by what became of them.",
+    )
+    return provider
 
 
 def _own_views(config: FlextObservabilityConfig) -> list[View]:
@@ -289,14 +333,14 @@ def _metric_reader(pipeline: Pipeline, name: str) -> MetricReader:
         if issubclass(registered, MetricReader):
             return cast("MetricReader", registered())
     readers: list[MetricReader] = []
-    delivery = _delivery(
+    route = _route(
         pipeline,
         Signal.METRICS,
         name,
         size=count_points,
         poll=lambda: readers[0].collect(_collect_timeout_ms()),
     )
-    reader = MetricQueue(delivery.put, delivery.flush)
+    reader = MetricQueue(route.put, route.flush)
     readers.append(reader)
     return reader
 
@@ -305,35 +349,66 @@ def _collect_timeout_ms() -> float:
     return float(_positive("OTEL_METRIC_EXPORT_TIMEOUT", 30_000))
 
 
-def _delivery(
+def _route(
     pipeline: Pipeline,
     signal: Signal,
     name: str,
     *,
     size: Callable[[Any], int] = lambda _: 1,
     poll: Callable[[], None] | None = None,
-) -> Delivery[Any]:
-    if name == "otlp":
-        endpoint = endpoint_for(pipeline.config, signal)
-        pipeline.endpoints[signal] = endpoint
-        destination: Any = OtlpDestination(endpoint)
-        timeout_s = endpoint.timeout_s
-    elif name == "console":
-        destination, timeout_s = ConsoleDestination(signal), C.DEFAULT_TIMEOUT_S
+) -> Route:
+    clean = pipeline.cleaner.of_signal(signal)
+    if name == "otlp" and pipeline.writer is not None:
+        endpoint = pipeline.endpoints[signal]
+        route: Route = SpooledRoute[Any](
+            signal,
+            make_transport(endpoint),
+            pipeline.writer,
+            _spooled_bounds(pipeline, signal, endpoint.timeout_s),
+            pipeline.notices,
+            ledger=pipeline.otlp_ledgers[signal],
+            clean=clean,
+            size=size,
+            poll=poll,
+        )
     else:
-        exporter = _registered_exporter(signal, name)()
-        destination, timeout_s = SdkDestination(signal, name, exporter), 30.0
-    delivery = Delivery[Any](
-        signal,
-        destination,
-        _bounds(pipeline.config, signal, timeout_s, is_console=name == "console"),
-        pipeline.notices,
-        size=size,
-        poll=poll,
+        is_console = name == "console"
+        destination: Any = (
+            ConsoleDestination(signal)
+            if is_console
+            else SdkDestination(signal, name, _registered_exporter(signal, name)())
+        )
+        bounds = _bounds(pipeline.config, signal, 30.0, is_console=is_console)
+        route = DirectRoute[Any](
+            signal,
+            destination,
+            bounds,
+            pipeline.notices,
+            clean=clean,
+            size=size,
+            poll=poll,
+        )
+    pipeline.routes.append(route)
+    pipeline.ledgers.setdefault(signal, route.ledger)
+    return route
+
+
+def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bounds:
+    """Add how soon records are written, which the durability decides."""
+    bounds = _bounds(pipeline.config, signal, timeout_s, is_console=False)
+    durability = pipeline.spool.durability if pipeline.spool else "memory"
+    if durability == "memory":
+        return replace(
+            bounds, write_records=bounds.batch_records, write_delay_s=bounds.delay_s
+        )
+    # A short queue is written out before it is full.
+    window = min(_WINDOW_RECORDS, max(1, bounds.queue_records // 2))
+    return replace(
+        bounds,
+        write_records=min(_WINDOW_RECORDS, bounds.batch_records),
+        write_delay_s=_DISK_DELAY_S,
+        window_records=1 if durability == "record" else window,
     )
-    pipeline.deliveries.append(delivery)
-    pipeline.ledgers.setdefault(signal, delivery.ledger)
-    return delivery
 
 
 def _registered_exporter(signal: Signal, name: str) -> Any:
@@ -366,6 +441,15 @@ def _bounds(
     batch = _positive(f"{prefix}_MAX_EXPORT_BATCH_SIZE", _BATCH_RECORDS)
     delay_ms = _positive(f"{prefix}_SCHEDULE_DELAY", default_ms)
     return Bounds(queue, min(batch, queue), delay_ms / 1000, timeout_s)
+
+
+def _stated_queues() -> dict[Signal, int]:
+    """Read how many records may wait in memory, where a variable says so."""
+    sizes = {
+        Signal.TRACES: _positive("OTEL_BSP_MAX_QUEUE_SIZE", 0),
+        Signal.LOGS: _positive("OTEL_BLRP_MAX_QUEUE_SIZE", 0),
+    }
+    return {signal: size for signal, size in sizes.items() if size}
 
 
 def _positive(variable: str, default: int) -> int:

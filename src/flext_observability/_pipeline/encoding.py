@@ -1,0 +1,91 @@
+"""From finished records to OTLP export requests, as bytes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ..constants import Signal
+from .otlp_split import Piece, cut
+from .spool import REQUEST_LIMIT_BYTES
+
+
+def encoder_for(signal: Signal) -> Callable[[Sequence[Any]], Any]:
+    """Give the stock encoder of a signal: records in, one OTLP export request out.
+
+    It raises when a record holds what OTLP cannot express. Metrics take one
+    ``MetricsData`` at a time.
+    """
+    # Loaded here, by whoever calls setup(): an import that runs in our thread while
+    # the program forks would leave the child with a module lock nobody releases.
+    if signal is Signal.TRACES:
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+        return encode_spans
+    if signal is Signal.METRICS:
+        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import (
+            encode_metrics,
+        )
+
+        return lambda records: encode_metrics(records[0])
+    from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+
+    return encode_logs
+
+
+class BatchEncoder:
+    """Makes export requests of records; one that cannot be encoded spoils no other."""
+
+    def __init__(
+        self,
+        signal: Signal,
+        clean: Callable[[Sequence[Any]], Sequence[Any]],
+        size: Callable[[Any], int],
+        give_up: Callable[[str, int], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            signal: What the records are.
+            clean: Makes records legal and takes secrets out.
+            size: How many ledger units a record stands for.
+            give_up: Told why, and how many units cannot become bytes.
+        """
+        self._signal = signal
+        self._encode = encoder_for(signal)
+        self._clean = clean
+        self._size = size
+        self._give_up = give_up
+
+    def __call__(self, records: Sequence[Any]) -> list[Piece]:
+        """Encode records into requests of legal size.
+
+        Metrics come one collection at a time, so each is a request of its own.
+        """
+        cleaned = self._clean(records)
+        if self._signal is Signal.METRICS:
+            return [p for record in cleaned for p in self._pieces([record])]
+        return list(self._pieces(cleaned))
+
+    def _pieces(self, records: Sequence[Any]) -> Iterator[Piece]:
+        try:
+            body: bytes = self._encode(records).SerializeToString()
+        except Exception as error:  # noqa: BLE001 - whatever a record holds
+            yield from self._apart(records, error)
+            return
+        count = sum(map(self._size, records))
+        if len(body) <= REQUEST_LIMIT_BYTES:
+            yield Piece(body, count)
+            return
+        made = cut(self._signal, body, REQUEST_LIMIT_BYTES)
+        for piece in made.too_large:
+            self._give_up(f"is larger than {REQUEST_LIMIT_BYTES} bytes", piece.count)
+        yield from made.pieces
+
+    def _apart(self, records: Sequence[Any], error: Exception) -> Iterator[Piece]:
+        """Find the record that cannot be encoded, so that its neighbours arrive."""
+        if len(records) > 1:
+            middle = len(records) // 2
+            yield from self._pieces(records[:middle])
+            yield from self._pieces(records[middle:])
+            return
+        why = f"cannot be encoded ({type(error).__name__})"
+        self._give_up(why, sum(map(self._size, records)))

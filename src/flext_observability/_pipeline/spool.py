@@ -1,0 +1,241 @@
+"""Where encoded batches wait for delivery: the contract of both spools, and memory."""
+
+import math
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from ..constants import DropReason, Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Batches of one signal, handed out to be delivered."""
+
+    signal: Signal
+    body: bytes
+    """An OTLP export request: the batches joined, as repeated fields concatenate."""
+    count: int
+    """Records in it, in ledger units."""
+    place: Any
+    """Where it stands; the spool's own."""
+
+
+class Accounts(Protocol):
+    """Who is told what a spool did by itself, apart from put, lease and ack."""
+
+    def adopted(self, signal: Signal, count: int) -> None:
+        """Records of a dead process wait here now."""
+        ...
+
+    def dropped(self, signal: Signal, reason: DropReason, count: int) -> None:
+        """Records that waited, or were adopted, are given up."""
+        ...
+
+    def trouble(self, reason: str, message: str) -> None:
+        """Something is wrong with the disk; one line that says what and where."""
+        ...
+
+
+class Spool(Protocol):
+    """Keeps encoded batches until they are settled. Thread-safe; never raises.
+
+    One lease per signal is out at a time. A batch whose lease was not acked is handed
+    out again: by this spool after ``close`` never, by whoever adopts it.
+    """
+
+    durability: str
+    """``memory``, ``batch`` or ``record``."""
+    directory: Path | None
+    """Where the records of this service wait; ``None`` in memory."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes on disk that wait; 0 in memory."""
+        ...
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong now, for people; empty when all is well."""
+        ...
+
+    def accept(self, signal: Signal, count: int) -> None:
+        """Note records that entered the queue in front: a crash would lose them."""
+        ...
+
+    def settle(self, signal: Signal, count: int) -> None:
+        """Note records of that queue that were settled without ``put``."""
+        ...
+
+    def put(self, signal: Signal, body: bytes, count: int) -> bool:
+        """Take a batch.
+
+        Args:
+            signal: What the records are.
+            body: An OTLP export request, at most ``REQUEST_LIMIT_BYTES``.
+            count: Records in it.
+
+        Returns:
+            Whether it was taken; if not, there is no room now.
+        """
+        ...
+
+    def full_reason(self) -> DropReason:
+        """Why records are lost when ``put`` takes no more and the queue is full."""
+        ...
+
+    def lease(self, signal: Signal, limit_bytes: int, limit_count: int) -> Lease | None:
+        """Hand out the oldest batches of a signal, joined up to the limits.
+
+        At least one batch is given, whatever its size; ``None`` when none waits.
+        """
+        ...
+
+    def ack(self, lease: Lease) -> None:
+        """Forget the batches of a lease: they are settled."""
+        ...
+
+    def reject(self, signal: Signal, body: bytes, reason: str) -> None:
+        """Keep refused records for a person to look at; the lease is acked apart."""
+        ...
+
+    def waits(self, signal: Signal) -> bool:
+        """Whether a batch of that signal waits, as far as is known without looking."""
+        ...
+
+    def volatile(self, signal: Signal) -> int:
+        """Count the records that wait here and end with this process."""
+        ...
+
+    def adopt(self) -> bool:
+        """Take over what dead processes left, and keep house; cheap when not due.
+
+        Returns:
+            Whether something was taken over.
+        """
+        ...
+
+    def has_orphans(self) -> bool:
+        """Whether another process, dead or alive, has records here; a cheap look."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files; what waits on disk stays for the next process."""
+        ...
+
+    def abandon(self) -> None:
+        """In a forked child: close what was inherited, touch nothing of the parent."""
+        ...
+
+
+# Go's gRPC servers, most collectors among them, refuse more by default.
+REQUEST_LIMIT_BYTES = 4 * 1024 * 1024 - 4096
+_MEMORY_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    body: bytes
+    count: int
+
+
+class MemorySpool:
+    """Batches in memory, bounded by bytes; a crash loses them."""
+
+    durability = "memory"
+    directory: Path | None = None
+    size_bytes = 0
+    problems: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        limits: Mapping[Signal, int] = MappingProxyType({}),
+        limit_bytes: int = _MEMORY_LIMIT_BYTES,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            limits: Records held at most, for signals that have such a limit.
+            limit_bytes: Bytes held at most, all signals together.
+        """
+        self._limits = limits
+        self._limit_bytes = limit_bytes
+        self._lock = threading.RLock()  # a finalizer may emit while we hold it
+        self._held_bytes = 0
+        self._batches: dict[Signal, deque[_Batch]] = {
+            signal: deque() for signal in Signal
+        }
+
+    def accept(self, signal: Signal, count: int) -> None:
+        """Nothing survives a crash, so nothing is noted."""
+
+    def settle(self, signal: Signal, count: int) -> None:
+        """Nothing was noted."""
+
+    def put(self, signal: Signal, body: bytes, count: int) -> bool:
+        """Take a batch unless a limit is reached; an empty spool takes any."""
+        with self._lock:
+            if self._held_bytes and self._held_bytes + len(body) > self._limit_bytes:
+                return False
+            limit = self._limits.get(signal, math.inf)
+            if self._batches[signal] and self.volatile(signal) + count > limit:
+                return False
+            self._held_bytes += len(body)
+            self._batches[signal].append(_Batch(body, count))
+        return True
+
+    def full_reason(self) -> DropReason:
+        """Delivery is too slow for what comes."""
+        return DropReason.QUEUE_FULL
+
+    def lease(self, signal: Signal, limit_bytes: int, limit_count: int) -> Lease | None:
+        """Join the oldest batches; they stay until they are acked."""
+        with self._lock:
+            chosen: list[_Batch] = []
+            size = count = 0
+            for batch in self._batches[signal]:
+                size, count = size + len(batch.body), count + batch.count
+                if chosen and (size > limit_bytes or count > limit_count):
+                    break
+                chosen.append(batch)
+        if not chosen:
+            return None
+        body = b"".join(batch.body for batch in chosen)
+        return Lease(signal, body, sum(b.count for b in chosen), len(chosen))
+
+    def ack(self, lease: Lease) -> None:
+        """Forget the oldest batches, which are those of the lease."""
+        with self._lock:
+            for _ in range(lease.place):
+                batch = self._batches[lease.signal].popleft()
+                self._held_bytes -= len(batch.body)
+
+    def reject(self, signal: Signal, body: bytes, reason: str) -> None:
+        """Refused records are counted, not kept: memory is for those that wait."""
+
+    def waits(self, signal: Signal) -> bool:
+        """Whether a batch of that signal waits."""
+        return bool(self._batches[signal])
+
+    def volatile(self, signal: Signal) -> int:
+        """Count all that wait."""
+        with self._lock:
+            return sum(batch.count for batch in self._batches[signal])
+
+    def adopt(self) -> bool:
+        """There is nobody to adopt from."""
+        return False
+
+    def has_orphans(self) -> bool:
+        """There is nobody to adopt from."""
+        return False
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def abandon(self) -> None:
+        """The memory is a copy already."""

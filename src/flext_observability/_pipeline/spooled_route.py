@@ -1,0 +1,131 @@
+"""A signal's way to a collector: queue, spool, delivery."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from ..constants import DropReason, Signal
+from .delivery import Delivery
+from .encoding import BatchEncoder
+from .intake import Intake, Writer
+from .ledger import Ledger, Notices
+from .poller import Poller
+from .route import Bounds
+from .transport import Transport
+
+T = TypeVar("T")
+
+
+class SpooledRoute(Generic[T]):
+    """One signal's way to a collector, over the spool of the pipeline."""
+
+    def __init__(
+        self,
+        signal: Signal,
+        transport: Transport,
+        writer: Writer,
+        bounds: Bounds,
+        notices: Notices,
+        *,
+        ledger: Ledger,
+        clean: Callable[[Sequence[T]], Sequence[T]],
+        size: Callable[[T], int] = lambda _: 1,
+        poll: Callable[[], None] | None = None,
+    ) -> None:
+        """Assemble; no thread yet.
+
+        Args:
+            signal: What the records are.
+            transport: Makes requests to the collector.
+            writer: Writes to the spool; shared by the signals.
+            bounds: Sizes and times.
+            notices: Where trouble is said.
+            ledger: Counts.
+            clean: Makes records legal and takes secrets out.
+            size: How many ledger units a record stands for.
+            poll: Called every ``bounds.delay_s`` to produce records.
+        """
+        self.signal = signal
+        self.ledger = ledger
+        self._spool = spool = writer.spool
+        self._writer = writer
+        self._notices = notices
+        self._poller = Poller(poll, bounds.delay_s)
+        self._delivery = Delivery(
+            signal,
+            spool,
+            transport,
+            bounds,
+            self.ledger,
+            notices,
+            poller=self._poller,
+            freed=self._freed,
+        )
+        self._intake = Intake[T](
+            signal,
+            BatchEncoder(signal, clean, size, self._give_up),
+            bounds,
+            self.ledger,
+            notices,
+            writer=writer,
+            written=self._delivery.notify,
+            size=size,
+        )
+        self.put = self._intake.put
+        self.start = self._delivery.start
+        self.notify = self._delivery.notify
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why nothing arrives, and whether the disk is too slow."""
+        found = self._delivery.problem
+        late = (
+            f"{self.signal.value}: the disk is too slow, more than the window of "
+            "records would be lost in a crash"
+        )
+        return (*([found] if found else ()), *([late] if self._intake.is_late else ()))
+
+    def hurry(self) -> None:
+        """Write and send what is queued now, without waiting for it."""
+        self._writer.hurry()
+        self._delivery.hurry()
+
+    def secure(self, timeout_s: float) -> bool:
+        """Write what is queued; say whether all is written."""
+        return self._intake.write(timeout_s)
+
+    def collect(self, deadline: float) -> bool:
+        """Poll now, in the thread if it runs; say whether it was over in time."""
+        return self._poller.collect(deadline, self._delivery.thread, self.hurry)
+
+    def flush(self, deadline: float) -> bool:
+        """Write and send what was put so far; say whether all was settled in time."""
+        self._intake.write(max(0.0, deadline - time.monotonic()))
+        self._delivery.hurry()
+        return self.ledger.wait_settled(deadline)
+
+    def drain_until(self, deadline: float) -> None:
+        """Write what is queued, and send what waits until the deadline."""
+        self._intake.write(max(0.0, deadline - time.monotonic()))
+        self._delivery.drain_until(deadline)
+
+    def close(self, deadline: float) -> None:
+        """Send what was put so far; what is not on disk by then is given up."""
+        self.drain_until(deadline)
+        self._delivery.close(deadline)
+        self._intake.write(0.1)  # what came meanwhile
+        unwritten = self._intake.close()
+        self.ledger.close(unwritten + self._spool.volatile(self.signal))
+        self._delivery.disconnect()
+
+    def _freed(self) -> None:
+        if self._intake.has_unwritten:
+            self._writer.hurry()
+
+    def _give_up(self, why: str, count: int) -> None:
+        self._notices.error(
+            f"unencodable_{self.signal}",
+            f"a record of {self.signal.value} {why} and is dropped",
+        )
+        self.ledger.drop(DropReason.UNENCODABLE, count)
+        self._spool.settle(self.signal, count)
