@@ -40,6 +40,7 @@ FLOORS = {
     "_pipeline": 3,
     "report": 4,
     "runtime": 4,
+    "termination": 4,
     "lifecycle": 4,
     "recording": 5,
     "monitor": 5,
@@ -60,6 +61,7 @@ FLOORS = {
     "platform": 5,
     "web": 6,
     "demo": 6,
+    "drain": 6,
     "cli": 6,
     "__main__": 6,
 }
