@@ -13,7 +13,14 @@ from uuid import uuid4
 
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, detach, get_current
-from opentelemetry.propagators.textmap import TextMapPropagator, default_setter
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
 from opentelemetry.util.types import AnyValue
 
 from .constants import FlextObservabilityConstants
@@ -178,7 +185,7 @@ def extract(
         The context, to be made current, and the correlation id: a fresh one when the
         header holds no legal id, ``""`` when there is no such header.
     """
-    found = read_headers(headers)
+    found = {k: v for k, v in read_headers(headers).items() if _is_plain(v)}
     # A server span starts from its caller alone, not from what the thread did before.
     context = propagator.extract(found, context=_without_span(get_current()))
     context = _with_clean_baggage(context)
@@ -190,15 +197,52 @@ def _without_span(context: Context) -> Context:
     return trace.set_span_in_context(trace.INVALID_SPAN, context)
 
 
+def _is_plain(value: str) -> bool:
+    """Whether a header value is printable ASCII; propagators log what they refuse."""
+    return value.isascii() and value.replace("\t", " ").isprintable()
+
+
 def _with_clean_baggage(context: Context) -> Context:
     """Take control characters out: percent-decoding lets line breaks through."""
     for key, value in baggage.get_all(context).items():
         text = str(value)
-        if text.isprintable():
+        if text.isprintable() and key.isprintable():
             continue
-        clean = "".join(character for character in text if character.isprintable())
-        context = baggage.set_baggage(key, clean, context)
+        context = baggage.remove_baggage(key, context)
+        name = _printable(key)
+        if name:
+            context = baggage.set_baggage(name, _printable(text), context)
     return context
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())
+
+
+class CleanBaggage(TextMapPropagator):
+    """Cleans what the propagators before it took from a carrier; sends nothing."""
+
+    def extract(
+        self,
+        carrier: CarrierT,  # noqa: ARG002 - signature of the base
+        context: Context | None = None,
+        getter: Getter[CarrierT] = default_getter,  # noqa: ARG002 - same
+    ) -> Context:
+        """Clean the baggage of the context."""
+        return _with_clean_baggage(get_current() if context is None else context)
+
+    def inject(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        setter: Setter[CarrierT] = default_setter,
+    ) -> None:
+        """Send nothing."""
+
+    @property
+    def fields(self) -> set[str]:
+        """No header is ours."""
+        return set()
 
 
 def inject(

@@ -13,6 +13,7 @@ class _Instrument:
     """An OTel instrument with labels bound to it; never raises."""
 
     _kind: str
+    _may_fall = False  # whether a negative value is one
 
     def __init__(
         self,
@@ -45,7 +46,8 @@ class _Instrument:
         if not runtime.is_running():
             return
         number = clean_number(value)
-        if number is None:
+        if number is None or (number < 0 and not self._may_fall):
+            runtime.state.refuse_measurement()
             return
         try:
             all_labels = self._labels
@@ -83,12 +85,10 @@ class FlextCounter(_Instrument):
         """Add to the sum.
 
         Args:
-            amount: Not negative; anything else is ignored.
+            amount: Not negative; anything else is counted as dropped.
             attributes: Labels of this measurement.
         """
-        number = clean_number(amount)
-        if number is not None and number >= 0:
-            self._measure("add", number, attributes)
+        self._measure("add", amount, attributes)
 
 
 class FlextHistogram(_Instrument):
@@ -100,24 +100,23 @@ class FlextHistogram(_Instrument):
         """Record one value.
 
         Args:
-            value: Not negative; anything else is ignored.
+            value: Not negative; anything else is counted as dropped.
             attributes: Labels of this measurement.
         """
-        number = clean_number(value)
-        if number is not None and number >= 0:
-            self._measure("record", number, attributes)
+        self._measure("record", value, attributes)
 
 
 class FlextGauge(_Instrument):
     """A value that goes up and down; the last one counts."""
 
     _kind = "gauge"
+    _may_fall = True
 
     def set(self, value: float, attributes: Mapping[str, Any] | None = None) -> None:
         """Set the value.
 
         Args:
-            value: A finite number; anything else is ignored.
+            value: A finite number; anything else is counted as dropped.
             attributes: Labels of this measurement.
         """
         self._measure("set", value, attributes)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import finalize
 
 from ._pipeline.operations import OperationTotals
+from .constants import DropReason, Signal
 from .constants import FlextObservabilityConstants as C
-from .constants import Signal
 from .locks import ForkSafeLock
 from .own_log import WARNING, say
 from .report import FlextObservabilityStatus, no_ledgers, status_of
@@ -69,7 +69,7 @@ class _State:
 
                 self._proxies = (
                     proxies.TracerProviderProxy(),
-                    proxies.MeterProviderProxy(),
+                    proxies.MeterProviderProxy(self.refuse_measurement),
                     proxies.LoggerProviderProxy(),
                 )
             return self._proxies
@@ -88,6 +88,20 @@ class _State:
         if self.is_asleep:
             self._awake()
         return self.pipeline
+
+    def refuse_measurement(self) -> None:
+        """Count a measurement that is no number its instrument can take."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            return
+        ledger = pipeline.ledgers.get(Signal.METRICS)
+        if ledger is not None:
+            ledger.refuse(DropReason.UNENCODABLE, 1)
+        pipeline.notices.error(
+            "refused_measurement",
+            "a measurement is no finite number, or negative where the instrument only "
+            "grows; it is not counted",
+        )
 
     # -- life
 

@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio, Sampler
 from ..config import FlextObservabilityConfig
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
+from ..correlation import CleanBaggage
 from ..errors import FlextObservabilityConfigurationError
 from .cleaning import Cleaner
 from .direct_route import DirectRoute
@@ -160,7 +161,7 @@ def _propagator(config: FlextObservabilityConfig) -> TextMapPropagator:
             )
             raise FlextObservabilityConfigurationError(message)
         found.append(made())
-    return CompositePropagator(found)
+    return CompositePropagator([*found, CleanBaggage()])
 
 
 def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider:

@@ -6,11 +6,13 @@ somebody obtained earlier follow. Without a pipeline they do nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 from opentelemetry import _logs, metrics, trace
+from opentelemetry.context import Context
 from opentelemetry.metrics import (
     CallbackT,
     Counter,
@@ -20,11 +22,22 @@ from opentelemetry.metrics import (
     ObservableUpDownCounter,
     UpDownCounter,
 )
-from opentelemetry.trace import Span
+from opentelemetry.trace import Link, Span, SpanKind
 from opentelemetry.util.types import Attributes
 
 from ..locks import ForkSafeLock
 from ..own_log import WARNING, say
+from .guards import (
+    guarded_callback,
+    guarded_span,
+    legal_instrument,
+    legal_links,
+    legal_measurement,
+    legal_record,
+    legal_scope,
+    note_error,
+)
+from .values import clean_attributes, clean_labels, clean_value
 
 # The API exports no public name for the synchronous gauge.
 from opentelemetry.metrics import _Gauge as Gauge  # isort: skip
@@ -134,18 +147,75 @@ class TracerProxy(trace.Tracer):
             _NO_TRACER if provider is None else provider.get_tracer(*self._arguments)
         )
 
-    def start_span(self, *args: Any, **kwargs: Any) -> Span:
-        """Start a span with the tracer of the moment."""
-        return self._tracer.start_span(*args, **kwargs)
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,  # noqa: FBT001, FBT002 - signature of the API
+        set_status_on_exception: bool = True,  # noqa: FBT001, FBT002 - same
+    ) -> Span:
+        """Start a span with the tracer of the moment; any attributes."""
+        start = partial(
+            self._tracer.start_span,
+            name,
+            context,
+            kind,
+            start_time=start_time,
+            record_exception=record_exception,
+            set_status_on_exception=set_status_on_exception,
+        )
+        try:
+            return guarded_span(start(attributes=attributes, links=links or ()))
+        except Exception:  # noqa: BLE001 - whatever the values raise
+            legal = clean_attributes(attributes)
+        try:
+            return guarded_span(start(attributes=legal, links=legal_links(links)))
+        except Exception as error:  # noqa: BLE001 - a sampler of the caller's
+            say(WARNING, "no span can be started: %s", type(error).__name__)
+            return trace.INVALID_SPAN
 
     @_agnosticcontextmanager
-    def start_as_current_span(self, *args: Any, **kwargs: Any) -> Iterator[Span]:
+    def start_as_current_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,  # noqa: FBT001, FBT002 - signature of the API
+        set_status_on_exception: bool = True,  # noqa: FBT001, FBT002 - same
+        end_on_exit: bool = True,  # noqa: FBT001, FBT002 - same
+    ) -> Iterator[Span]:
         """Start a span and make it current with the tracer of the moment.
 
         As a decorator it asks for that tracer at every call, as OTel's own proxy does.
         """
-        with self._tracer.start_as_current_span(*args, **kwargs) as span:
-            yield span
+        span = self.start_span(
+            *(name, context, kind, attributes, links, start_time),
+            *(record_exception, set_status_on_exception),
+        )
+        try:
+            # The SDK's own would raise for an exception that has no text.
+            with trace.use_span(
+                span, record_exception=False, set_status_on_exception=False
+            ):
+                yield span
+        except Exception as error:
+            note_error(
+                span,
+                error,
+                record=record_exception,
+                set_status=set_status_on_exception,
+            )
+            raise
+        finally:
+            if end_on_exit:
+                span.end()
 
     def __getattr__(self, name: str) -> Any:
         """Give what an SDK tracer has beyond the API."""
@@ -164,7 +234,7 @@ class TracerProviderProxy(_Exchangeable[trace.TracerProvider], trace.TracerProvi
     ) -> trace.Tracer:
         """Give a tracer that follows the pipeline of the moment."""
         tracer = TracerProxy(
-            (
+            legal_scope(
                 instrumenting_module_name,
                 instrumenting_library_version,
                 schema_url,
@@ -182,9 +252,11 @@ class _Instrument:
     """An instrument that follows; ``_target`` does the work."""
 
     _kind: str  # of the meter's `create_<kind>`
+    _may_fall = True  # whether a negative amount is one
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
+    def __init__(self, arguments: dict[str, Any], refuse: Callable[[], None]) -> None:
         self._arguments = arguments
+        self._refuse = refuse
         self._target: Any = None
 
     def follow(self, meter: metrics.Meter | None) -> None:
@@ -193,15 +265,38 @@ class _Instrument:
             **self._arguments
         )
 
+    def _measure(
+        self, method: str, amount: object, attributes: Any, context: Context | None
+    ) -> None:
+        """Hand a measurement on; one that is none is counted as refused."""
+        number = legal_measurement(amount)
+        if number is None or (number < 0 and not self._may_fall):
+            self._refuse()
+            return
+        measure = getattr(self._target, method)
+        try:
+            measure(number, attributes, context)
+        except Exception:  # noqa: BLE001 - labels that are no labels
+            try:
+                measure(number, clean_labels(attributes), context)
+            except Exception:  # noqa: BLE001 - a defect of a reader or a view
+                self._refuse()
+
 
 class CounterProxy(_Instrument, Counter):
     """A counter that follows."""
 
     _kind = "counter"
+    _may_fall = False
 
-    def add(self, *args: Any, **kwargs: Any) -> None:
+    def add(
+        self,
+        amount: float,
+        attributes: Attributes = None,
+        context: Context | None = None,
+    ) -> None:
         """Add with the instrument of the moment."""
-        self._target.add(*args, **kwargs)
+        self._measure("add", amount, attributes, context)
 
 
 class UpDownCounterProxy(_Instrument, UpDownCounter):
@@ -209,19 +304,30 @@ class UpDownCounterProxy(_Instrument, UpDownCounter):
 
     _kind = "up_down_counter"
 
-    def add(self, *args: Any, **kwargs: Any) -> None:
+    def add(
+        self,
+        amount: float,
+        attributes: Attributes = None,
+        context: Context | None = None,
+    ) -> None:
         """Add with the instrument of the moment."""
-        self._target.add(*args, **kwargs)
+        self._measure("add", amount, attributes, context)
 
 
 class HistogramProxy(_Instrument, Histogram):
     """A histogram that follows."""
 
     _kind = "histogram"
+    _may_fall = False
 
-    def record(self, *args: Any, **kwargs: Any) -> None:
+    def record(
+        self,
+        amount: float,
+        attributes: Attributes = None,
+        context: Context | None = None,
+    ) -> None:
         """Record with the instrument of the moment."""
-        self._target.record(*args, **kwargs)
+        self._measure("record", amount, attributes, context)
 
 
 class GaugeProxy(_Instrument, Gauge):
@@ -229,9 +335,14 @@ class GaugeProxy(_Instrument, Gauge):
 
     _kind = "gauge"
 
-    def set(self, *args: Any, **kwargs: Any) -> None:
+    def set(
+        self,
+        amount: float,
+        attributes: Attributes = None,
+        context: Context | None = None,
+    ) -> None:
         """Set with the instrument of the moment."""
-        self._target.set(*args, **kwargs)
+        self._measure("set", amount, attributes, context)
 
 
 class ObservableCounterProxy(_Instrument, ObservableCounter):
@@ -262,9 +373,10 @@ class MeterProxy(metrics.Meter):
     pipeline, and the SDK keeps instruments for good anyway.
     """
 
-    def __init__(self, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, arguments: tuple[Any, ...], refuse: Callable[[], None]) -> None:
         super().__init__(*arguments[:3])
         self._arguments = arguments
+        self._refuse = refuse
         self._lock = ForkSafeLock()
         self._instruments: dict[str, _Instrument] = {}
         self._meter: metrics.Meter | None = None
@@ -281,13 +393,19 @@ class MeterProxy(metrics.Meter):
     def _make(self, kind: type[I], **arguments: Any) -> I:
         # Equal instruments are one: code that makes its counter on every call must
         # not grow the process.
+        arguments = legal_instrument(arguments)
         key = f"{kind.__name__}{arguments}"
         with self._lock:
             known = self._instruments.get(key)
             if isinstance(known, kind):
                 return known
-            instrument = kind(arguments)
-            instrument.follow(self._meter)
+            callbacks = arguments.get("callbacks")
+            if callbacks is not None:
+                arguments["callbacks"] = [
+                    guarded_callback(callback, self._refuse) for callback in callbacks
+                ]
+            instrument = kind(arguments, self._refuse)
+            _follow(instrument, self._meter)
             self._instruments[key] = instrument
         return instrument
 
@@ -378,8 +496,14 @@ class MeterProxy(metrics.Meter):
 class MeterProviderProxy(_Exchangeable[metrics.MeterProvider], metrics.MeterProvider):
     """The process's meter provider; equal meters are one, as in the SDK."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuse: Callable[[], None]) -> None:
+        """Prepare.
+
+        Args:
+            refuse: Told of every measurement that is none.
+        """
         super().__init__()
+        self._refuse = refuse
         self._meters: dict[str, MeterProxy] = {}
 
     def get_meter(
@@ -390,11 +514,11 @@ class MeterProviderProxy(_Exchangeable[metrics.MeterProvider], metrics.MeterProv
         attributes: Attributes = None,
     ) -> metrics.Meter:
         """Give a meter that follows the pipeline of the moment."""
-        arguments = (name, version, schema_url, attributes)
+        arguments = legal_scope(name, version, schema_url, attributes)
         key = repr(arguments)
         meter = self._meters.get(key)
         if meter is None:
-            meter = self._meters.setdefault(key, MeterProxy(arguments))
+            meter = self._meters.setdefault(key, MeterProxy(arguments, self._refuse))
             self.add(meter)
         return meter
 
@@ -416,9 +540,16 @@ class LoggerProxy(_logs.Logger):
             _NO_LOGGER if provider is None else provider.get_logger(*self._arguments)
         )
 
-    def emit(self, *args: Any, **kwargs: Any) -> None:
-        """Emit with the logger of the moment."""
-        self._logger.emit(*args, **kwargs)
+    def emit(self, record: Any = None, **kwargs: Any) -> None:
+        """Emit with the logger of the moment; any values."""
+        body = kwargs.get("body")
+        if body is not None and type(body) is not str:
+            kwargs["body"] = clean_value(body)  # a copy: the program may go on with it
+        try:
+            self._logger.emit(record, **kwargs)
+        except Exception:  # noqa: BLE001 - whatever the values raise
+            with suppress(Exception):
+                self._logger.emit(*legal_record(record, kwargs), **kwargs)
 
     def enabled(self, **kwargs: Any) -> bool:
         """Whether the logger of the moment takes such records."""
@@ -436,6 +567,6 @@ class LoggerProviderProxy(_Exchangeable[_logs.LoggerProvider], _logs.LoggerProvi
         attributes: Attributes = None,
     ) -> _logs.Logger:
         """Give a logger that follows the pipeline of the moment."""
-        logger = LoggerProxy((name, version, schema_url, attributes))
+        logger = LoggerProxy(legal_scope(name, version, schema_url, attributes))
         self.add(logger)
         return logger
