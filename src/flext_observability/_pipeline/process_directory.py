@@ -92,13 +92,23 @@ class ProcessDirectory:
         self.segments.append(self.current)
         return self.current
 
-    def append(self, segment: Segment, frame: bytes, signal: int, count: int) -> None:
+    def append(
+        self,
+        segment: Segment,
+        frame: bytes,
+        signal: int,
+        count: int,
+        *,
+        is_synced: bool,
+    ) -> None:
         """Write a frame with one call.
 
         Raises:
-            OSError: The disk does not take it; nothing was written.
+            OSError: The disk does not take it; what was written is written over.
         """
         write_whole(segment.fd, frame, segment.size)
+        if is_synced:
+            self._sync(segment)
         segment.size += len(frame)
         segment.waiting[signal] += count
         segment.written_at = time.monotonic()
@@ -113,17 +123,12 @@ class ProcessDirectory:
         if segment is None:
             return
         if is_synced:
-            self.sync(segment)
+            self._sync(segment)
         if sum(1 for other in self.segments if other.fd >= 0) > _HELD_OPEN:
             self._descriptors.close(segment.fd)
             segment.fd = -1
 
-    def sync(self, segment: Segment) -> None:
-        """Have the disk hold a segment and its name.
-
-        Raises:
-            OSError: It does not.
-        """
+    def _sync(self, segment: Segment) -> None:
         sync(segment.fd)
         os.fsync(self._locked.folder_fd)
 
@@ -163,6 +168,10 @@ class ProcessDirectory:
         name = segment_name(segment.number)
         return self._descriptors.open(name, os.O_RDONLY, self._locked.folder_fd)
 
+    def done(self, fd: int) -> None:
+        """Close what ``open`` gave."""
+        self._descriptors.close(fd)
+
     def settle(self, segment: Segment, signal: int, count: int) -> None:
         """Note that records of a segment need not be delivered any more."""
         segment.waiting[signal] -= count
@@ -191,6 +200,12 @@ class ProcessDirectory:
         """Whether the directory is still where it was made."""
         return self._folder.holds(self._locked)
 
+    def close(self, *, is_synced: bool) -> None:
+        """Write no more, and leave what waits to the next process."""
+        with suppress(OSError):
+            self.seal(is_synced=is_synced)
+        self.release()
+
     def release(self) -> None:
         """Leave it to the next process."""
         self._let_go()
@@ -200,6 +215,11 @@ class ProcessDirectory:
         """Remove it with all that is in it; whether it is gone."""
         self._let_go()
         return self._folder.remove(self._locked, self._descriptors)
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the mapping; the files are closed already."""
+        if self.counter is not None:
+            self.counter.let_go()
 
     def _let_go(self) -> None:
         if self.counter is not None:
@@ -264,7 +284,7 @@ class ProcessDirectory:
                 if isinstance(item, Damage):
                     damages.append(item._replace(signal=signal))
                 elif known == signal:
-                    segment.waiting[signal] += item.count
+                    segment.waiting[signal] += item.records
         except OSError:
             damages.append(Damage(0, segment.size, signal, 1))
         finally:
@@ -280,7 +300,7 @@ class ProcessDirectory:
         stocks: list[Stock] = []
         for signal in range(len(SIGNALS)):
             found = sum(segment.waiting[signal] for segment in self.segments)
-            lost = sum(damage.count for damage in damages if damage.signal == signal)
+            lost = sum(damage.records for damage in damages if damage.signal == signal)
             crashed = 0
             if figures is not None:
                 crashed = figures[signal].unsecured

@@ -38,7 +38,7 @@ class Frame(NamedTuple):
     offset: int
     end: int
     signal: int
-    count: int
+    records: int
     body: memoryview
 
 
@@ -49,7 +49,7 @@ class Damage(NamedTuple):
     end: int
     signal: int | None
     """What the batch was, if its head still says so."""
-    count: int
+    records: int
     """Records lost, as far as the head can be believed."""
 
 
@@ -57,7 +57,7 @@ class _Head(NamedTuple):
     length: int
     checksum: int
     signal: int
-    count: int
+    records: int
 
 
 def encode_frame(signal: int, body: bytes, count: int) -> bytes:
@@ -111,7 +111,7 @@ class _Window:
             self._tried += size
             return None
         body = view[_HEAD.size :]
-        return Frame(offset, offset + size, head.signal, head.count, body)
+        return Frame(offset, offset + size, head.signal, head.records, body)
 
     def search(self, offset: int) -> Frame | None:
         """Give the first intact frame from an offset on."""
@@ -134,11 +134,11 @@ class _Window:
         """Describe what stands between two offsets."""
         head = self._head(offset)
         # The smallest record takes two bytes.
-        if head is None or not 0 < head.count <= head.length // 2:
+        if head is None or not 0 < head.records <= head.length // 2:
             return Damage(offset, end, None, 1)
         if head.signal >= len(SIGNALS):
             return Damage(offset, end, None, 1)
-        return Damage(offset, end, head.signal, head.count)
+        return Damage(offset, end, head.signal, head.records)
 
     def _head(self, offset: int) -> _Head | None:
         view = self._view(offset, _HEAD.size)

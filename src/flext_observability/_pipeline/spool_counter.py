@@ -5,12 +5,13 @@ import os
 import struct
 from array import array
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from .segments import SIGNALS
 from .spool_files import Descriptors, write_whole
 
 NAME = "counter"
+Cells: TypeAlias = "memoryview[int] | array[int]"
 _CELLS = 3 * len(SIGNALS)
 # In the byte order of the machine, which is the only one that reads it.
 _FORMAT = struct.Struct(f"={_CELLS}Q")
@@ -54,7 +55,7 @@ class Counter:
         write_whole(self._fd, bytes(_BLOCK_BYTES), 0)
         self._map = mmap.mmap(self._fd, _BLOCK_BYTES)
         self._mapped = memoryview(self._map)[: _FORMAT.size].cast("Q")
-        self.cells: memoryview[int] | array[int] = self._mapped
+        self.cells: Cells = self._mapped
 
     def detach(self) -> None:
         """Count in memory: the disk is in trouble.

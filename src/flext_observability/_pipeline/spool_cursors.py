@@ -31,6 +31,10 @@ class Cursor:
     """Records settled so far. Written together with the place, so that what the
     counter secured, less this, is exactly what the segments must still hold."""
 
+    def move(self, segment: int, offset: int) -> None:
+        """Settle everything before a place."""
+        self.segment, self.offset = segment, offset
+
     def place_in(self, segment: int) -> int:
         """Give the offset inside a segment from which on nothing is settled."""
         if segment == self.segment:

@@ -5,10 +5,12 @@ import hashlib
 import os
 import re
 import secrets
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from .spool_files import (
@@ -19,12 +21,8 @@ from .spool_files import (
     open_folder,
 )
 
-try:
-    import fcntl
-except ImportError:  # Windows: no flock, so nothing could tell who is alive
-    HAS_LOCKS = False
-else:
-    HAS_LOCKS = True
+# Without flock nothing could tell who is alive.
+HAS_LOCKS = sys.platform != "win32"
 
 FORMAT = "v1"
 REJECTED = "rejected"
@@ -71,6 +69,7 @@ class ServiceFolder:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - must not follow links
         self.path = self.root / f"{_safe_name(service)}-{fingerprint}" / FORMAT
         self.is_without_room = False
+        import_module("fcntl")  # here and now, never first in a thread of ours
         try:
             self._probe()
         except (OSError, ValueError) as error:
@@ -92,7 +91,7 @@ class ServiceFolder:
                 mine = descriptors.open_folder(hidden, folder)
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
                 lock = descriptors.open(LOCK, flags, mine)
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _take(lock)
                 name = _publish(hidden, folder)
             except BaseException:
                 with suppress(OSError):
@@ -119,7 +118,7 @@ class ServiceFolder:
                 mine = descriptors.open_folder(name, folder)
                 # The last owner may have died between removing its lock and the rest.
                 lock = descriptors.open(LOCK, os.O_RDWR | os.O_CREAT, mine)
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _take(lock)
                 # The former owner may have removed it in between.
                 if is_same_file(lock, LOCK, mine) and is_same_file(mine, name, folder):
                     return LockedDirectory(name, mine, lock)
@@ -137,7 +136,7 @@ class ServiceFolder:
         """Let another process have it."""
         # Said expressly: a child forked in a bad moment may hold a copy of the lock.
         with suppress(OSError):
-            fcntl.flock(directory.lock_fd, fcntl.LOCK_UN)
+            _free(directory.lock_fd)
         descriptors.close(directory.lock_fd)
         descriptors.close(directory.folder_fd)
 
@@ -220,7 +219,7 @@ class ServiceFolder:
                         self.remove(stale, descriptors)
 
     @contextmanager
-    def opened(self, *, create: bool = False) -> Iterator[int]:
+    def opened(self, *, create: bool = False) -> Generator[int]:
         """Open the folder, every step of the way checked.
 
         Raises:
@@ -262,6 +261,20 @@ class ServiceFolder:
             f"records cannot wait on disk in {self.path}: {reason}{where}; make it "
             "writable for this user alone, or name another directory in spool_dir"
         )
+
+
+def _take(lock: int) -> None:
+    if sys.platform != "win32":
+        from fcntl import LOCK_EX, LOCK_NB, flock
+
+        flock(lock, LOCK_EX | LOCK_NB)
+
+
+def _free(lock: int) -> None:
+    if sys.platform != "win32":
+        from fcntl import LOCK_UN, flock
+
+        flock(lock, LOCK_UN)
 
 
 def list_segments(folder: int) -> list[tuple[int, int, float]]:

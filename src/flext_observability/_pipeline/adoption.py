@@ -1,0 +1,98 @@
+"""Takes over what dead processes of the service left."""
+
+import errno
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+
+from .holdings import Holdings
+from .process_directory import ProcessDirectory
+
+_INTERVAL_S = 10.0
+# Directories held at a time: each costs three descriptors.
+_HELD_LIMIT = 8
+# Not the directory's fault: it is tried again.
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+class Adoption:
+    """Searches the service's folder; takes the spool's lock only for moments."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
+        self._running = threading.Lock()
+        self._backlog: deque[str] = deque()
+        self._due_at = 0.0
+
+    def is_due(self) -> bool:
+        """Whether it is time to search again."""
+        return time.monotonic() >= self._due_at
+
+    def run(self) -> bool:
+        """Take over what is free, some directories at a time.
+
+        Returns:
+            Whether something was taken over.
+        """
+        if not self._running.acquire(blocking=False):
+            return False  # another delivery thread is at it
+        try:
+            if self.is_due():
+                self._due_at = time.monotonic() + _INTERVAL_S
+                self._search()
+            return self._take_some()
+        except OSError as error:
+            path = self._holdings.folder.path
+            with self._holdings.guarded():
+                self._holdings.note("look", f"{path} cannot be searched: {error}")
+            return False
+        finally:
+            self._running.release()
+
+    def _take_some(self) -> bool:
+        taken = False
+        while self._backlog and len(self._holdings.others) < _HELD_LIMIT:
+            taken = self._take(self._backlog.popleft()) or taken
+        return taken
+
+    def _search(self) -> None:
+        holdings = self._holdings
+        with suppress(FileNotFoundError):  # the next write makes it again
+            holdings.folder.tidy(holdings.descriptors)
+            names = holdings.folder.names()
+            with holdings.lock:
+                held = {directory.name for directory in holdings.held()}
+                ours = held | holdings.spent
+            names = [name for name in names if name not in ours]
+            size = sum(holdings.folder.size_of(name) for name in names)
+            with holdings.lock:
+                holdings.foreign_bytes = size
+            self._backlog = deque(names)
+
+    def _take(self, name: str) -> bool:
+        holdings = self._holdings
+        directory: ProcessDirectory | None = None
+        try:
+            locked = holdings.folder.lock(name, holdings.descriptors)
+            if locked is None:
+                return False
+            directory = ProcessDirectory(holdings.folder, locked, holdings.descriptors)
+            stocks = directory.take_stock(holdings.letters)
+        except OSError as error:
+            if directory is not None:
+                directory.release()
+            with holdings.guarded():
+                if error.errno not in PASSING:
+                    holdings.spent.add(name)
+                where, reason = holdings.folder.path / name, error.strerror or error
+                holdings.note("foreign", f"records in {where} are left alone: {reason}")
+            return False
+        with holdings.guarded():
+            if holdings.is_closed:
+                directory.release()
+                return False
+            holdings.enter(directory, stocks)
+            holdings.expire()
+            holdings.make_room(0)
+        return True

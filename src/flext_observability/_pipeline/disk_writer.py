@@ -1,0 +1,198 @@
+"""Writes batches to a directory of our own, and knows when the disk refuses."""
+
+import errno
+import os
+import time
+from array import array
+
+from .holdings import Holdings
+from .process_directory import ProcessDirectory
+from .segments import SIGNALS, encode_frame
+from .spool_counter import Cells, Counter
+
+_SEGMENT_BYTES = 4 * 1024 * 1024
+_SEGMENTS_PER_LIMIT = 8
+_RETRY_INTERVAL_S = 1.0
+
+
+class DiskWriter:
+    """The writing half of a disk spool; its lock is held unless said otherwise."""
+
+    def __init__(self, holdings: Holdings, fsync: str) -> None:
+        """Prepare; the directory comes with the first record.
+
+        Args:
+            holdings: The state shared with the reading half.
+            fsync: ``never``, ``segment`` or ``batch``.
+        """
+        self.cells: Cells | None = None
+        """Figures per signal: accepted, secured, settled."""
+        self.trouble: str | None = None
+        self._holdings = holdings
+        self._segment_limit = min(
+            _SEGMENT_BYTES, holdings.limit_bytes // _SEGMENTS_PER_LIMIT
+        )
+        self._fsync = fsync
+        self._is_writing = False
+        self._retry_at = 0.0
+        self._checked_at = time.monotonic()
+
+    def begin(self) -> Cells:
+        """Give the figures; takes the lock itself."""
+        with self._holdings.guarded():
+            if self.cells is None:
+                self.cells = _no_figures()
+                if not self._holdings.is_closed:
+                    try:
+                        self._make_own()
+                    except OSError as error:
+                        self.refuse(error)
+            return self.cells
+
+    def add(self, number: int, figure: int, count: int) -> None:
+        """Raise a figure of a signal."""
+        cells = self.begin() if self.cells is None else self.cells
+        cells[3 * number + figure] += count
+
+    def write(self, number: int, body: bytes, count: int) -> bool:
+        """Bring a batch to the disk; whether it took it."""
+        # A finalizer may put in the middle of our write, and must not mix with it.
+        if self._is_writing or not self._may_try():
+            return False
+        frame = encode_frame(number, body, count)
+        if len(frame) > self._holdings.limit_bytes:
+            return False
+        self._is_writing = True
+        try:
+            self.check()
+            try:
+                self._append(number, frame, count)
+            except FileNotFoundError:
+                self._lose()
+                self._append(number, frame, count)
+        except OSError as error:
+            self.refuse(error)
+            return False
+        finally:
+            self._is_writing = False
+        self._recover()
+        return True
+
+    def check(self) -> None:
+        """Notice now and then that our directory was removed."""
+        now, own = time.monotonic(), self._holdings.own
+        if own is not None and now - self._checked_at >= _RETRY_INTERVAL_S:
+            self._checked_at = now
+            if not own.is_in_place():
+                self._lose()
+
+    def refuse(self, error: OSError) -> None:
+        """Leave the disk alone for a while."""
+        self._retry_at = time.monotonic() + _RETRY_INTERVAL_S
+        self.trouble = (
+            f"disk refuses writes: {error.strerror or error} "
+            f"({self._holdings.folder.path}); "
+            "records wait in memory until it takes them again"
+        )
+        self._holdings.note("disk", self.trouble)
+        counter = self._detach()
+        if counter is not None:
+            counter.store()
+
+    def close(self) -> None:
+        """Write no more; a directory in which nothing waits need not be adopted."""
+        self.cells = _no_figures()
+        own, self._holdings.own = self._holdings.own, None
+        if own is None:
+            return
+        if any(own.waits(number) for number in range(len(SIGNALS))):
+            own.close(is_synced=self._fsync != "never")
+        else:
+            own.remove()
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the mapping."""
+        self.cells = _no_figures()
+
+    def _may_try(self) -> bool:
+        if self._holdings.is_closed:
+            return False
+        if self.trouble is None or time.monotonic() >= self._retry_at:
+            return True
+        own = self._holdings.own
+        if own is not None and own.counter is not None:
+            own.counter.store()
+        return False
+
+    def _append(self, number: int, frame: bytes, count: int) -> None:
+        own = self._holdings.own or self._make_own()
+        segment = own.current
+        if segment is None or (
+            segment.size and segment.size + len(frame) > self._segment_limit
+        ):
+            own.seal(is_synced=self._fsync != "never")
+            self._holdings.make_room(max(self._segment_limit, len(frame)))
+            segment = own.begin_segment()
+        own.append(segment, frame, number, count, is_synced=self._fsync == "batch")
+        self.add(number, 1, count)
+
+    def _make_own(self) -> ProcessDirectory:
+        holdings = self._holdings
+        locked = holdings.folder.create(holdings.descriptors)
+        own = ProcessDirectory(holdings.folder, locked, holdings.descriptors)
+        try:
+            counter = Counter(holdings.descriptors, locked.folder_fd)
+        except BaseException:
+            own.remove()
+            raise
+        # What stands in the queue moves along; the rest is settled where it was.
+        cells = _no_figures() if self.cells is None else self.cells
+        for cell in range(0, len(cells), 3):
+            unsecured = cells[cell] - cells[cell + 1] - cells[cell + 2]
+            counter.cells[cell] = max(0, unsecured)
+        own.counter = counter
+        holdings.own = own
+        self.cells = counter.cells
+        self._checked_at = time.monotonic()
+        return own
+
+    def _lose(self) -> None:
+        """Go on in a new directory; what is still open here is delivered from here."""
+        own = self._holdings.own
+        if own is None:
+            return
+        self._detach()
+        self._holdings.own = None
+        own.current = None
+        self._holdings.others.append(own)
+        self._holdings.note(
+            "removed",
+            f"the directory {own.name} in {self._holdings.folder.path} was removed "
+            "while records waited in it; a new one is made",
+        )
+
+    def _detach(self) -> Counter | None:
+        own = self._holdings.own
+        if own is None or own.counter is None:
+            return None
+        own.counter.detach()
+        self.cells = own.counter.cells
+        return own.counter
+
+    def _recover(self) -> None:
+        if self.trouble is None:
+            return
+        self.trouble = None
+        own = self._holdings.own
+        if own is not None and own.counter is not None:
+            own.counter.attach()
+            self.cells = own.counter.cells
+
+
+def _no_figures() -> Cells:
+    return array("Q", bytes(8 * 3 * len(SIGNALS)))
+
+
+def is_without_room() -> OSError:
+    """Give the error of a full disk."""
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
