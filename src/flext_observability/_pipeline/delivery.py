@@ -210,14 +210,20 @@ class Delivery:
             if not self._deliver(lease):
                 return
             self._waiting = max(0, self._waiting - lease.count)
-            self._spool.ack(lease)
             self._freed()
 
     def _deliver(self, lease: Lease) -> bool:
         """Settle a lease; say whether that was possible before we had to stop."""
-        return self._settle(Piece(lease.body, lease.count), _Budget())
+        outcome = _Settlement()
+        if not self._settle(Piece(lease.body, lease.count), outcome):
+            return False
+        # First the spool, then the ledger: a program that waits for the ledger may end
+        # at once, and what is not acked then would be delivered twice.
+        self._spool.ack(lease)
+        self._ledger.deliver(lease.count, outcome.rejected)
+        return True
 
-    def _settle(self, piece: Piece, budget: "_Budget") -> bool:
+    def _settle(self, piece: Piece, outcome: "_Settlement") -> bool:
         verdict = self._answer(piece)
         if verdict is None:
             return False
@@ -225,18 +231,18 @@ class Delivery:
         match verdict.outcome:
             case Outcome.DELIVERED:
                 self._has_accepted = True
-                self._ledger.deliver(piece.count, verdict.rejected)
+                outcome.rejected += min(verdict.rejected, piece.count)
                 return True
             case Outcome.SPLIT:
                 parts = self._smaller(piece)
-            case Outcome.BISECT if self._has_accepted and budget.take(2):
+            case Outcome.BISECT if self._has_accepted and outcome.spend(2):
                 parts = halves(self._signal, piece.body, by="records") or ()
             case _:
                 pass
         if not parts:
             self._spool.reject(self._signal, piece.body, verdict.reason)
-            self._ledger.reject(piece.count)
-        return all(self._settle(part, budget) for part in parts)
+            outcome.rejected += piece.count
+        return all(self._settle(part, outcome) for part in parts)
 
     def _smaller(self, piece: Piece) -> tuple[Piece, ...]:
         """Give what the server may find small enough; nothing when it never will."""
@@ -326,17 +332,18 @@ class Delivery:
         self._hurry.wait(_BACKOFF_FIRST_S)
 
 
-class _Budget:
-    """Requests that may still be spent on finding the guilty records of a lease."""
+class _Settlement:
+    """What became of one lease, and what may still be spent on it."""
 
     def __init__(self) -> None:
-        self._left = _BISECT_BUDGET
+        self.rejected = 0
+        self._budget = _BISECT_BUDGET
 
-    def take(self, count: int) -> bool:
-        """Spend some; say whether they were there."""
-        if self._left < count:
+    def spend(self, requests: int) -> bool:
+        """Spend requests on finding guilty records; say whether they were there."""
+        if self._budget < requests:
             return False
-        self._left -= count
+        self._budget -= requests
         return True
 
 

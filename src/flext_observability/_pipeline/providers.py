@@ -293,12 +293,13 @@ def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
         shutdown_on_exit=False,
         views=[*pipeline.extras.views, *_own_views(pipeline.config)],
     )
-    provider.get_meter(C.SCOPE_NAME).create_observable_counter(
-        C.METRIC_RECORDS,
-        [lambda _: observe(pipeline.ledgers)],
-        unit="{record}",
-        description="Telemetry records by signal and by what became of them.",
-    )
+    if pipeline.otlp_ledgers:  # on a console of one's own it would only be noise
+        provider.get_meter(C.SCOPE_NAME).create_observable_counter(
+            C.METRIC_RECORDS,
+            [lambda _: observe(pipeline.ledgers)],
+            unit="{record}",
+            description="Telemetry records by signal and by what became of them.",
+        )
     return provider
 
 
