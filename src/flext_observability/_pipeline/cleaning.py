@@ -12,9 +12,9 @@ from operator import is_
 from typing import Any, TypeVar, cast
 
 from opentelemetry._logs import SeverityNumber
-from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.metrics.export import MetricsData
-from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
@@ -32,9 +32,11 @@ from .record_parts import (
 )
 from .redaction import Callback, Redactor, Report
 from .value_cleaning import ValueCleaner, bounded
-from .values import UNPRINTABLE
+from .values import UNPRINTABLE, set_limits
 
 T = TypeVar("T")
+# Where the SDK is told to keep any number of attributes, we keep that many.
+_ATTRIBUTES_LIMIT = 1000
 _NO_CONTEXT = SpanContext(0, 0, is_remote=False)
 
 
@@ -86,7 +88,11 @@ class Cleaner:
                 message is ``<field>: <reason>``.
         """
         redactor = Redactor.of(config, callback, report)
-        return cls(redactor, config.max_attribute_length, report)
+        length = _attribute_length(config)
+        # Callers' values are cut where they are taken: not to less than is kept.
+        text_limit = ValueCleaner(redactor, length).limit
+        set_limits(_attribute_count(config), text_limit)
+        return cls(redactor, length, report)
 
     def of_signal(self, signal: Signal) -> Callable[[Sequence[Any]], Sequence[Any]]:
         """Give what cleans a batch of a signal; one of metrics is of collections."""
@@ -251,6 +257,31 @@ class Cleaner:
     def metrics(self, data: MetricsData) -> MetricsData:
         """Clean one collection."""
         return self._safely(self._metrics.clean, lambda found: found, data)
+
+
+def _attribute_length(config: FlextObservabilityConfig) -> int | None:
+    """Give the longest text, in characters, that a setting or variable asks for."""
+    stated = config.max_attribute_length
+    spans, logs = SpanLimits(), LogRecordLimits()
+    lengths = (
+        stated,
+        *(spans.max_attribute_length, spans.max_span_attribute_length),
+        *(logs.max_attribute_length, logs.max_log_record_attribute_length),
+    )
+    return max((length for length in lengths if length is not None), default=None)
+
+
+def _attribute_count(config: FlextObservabilityConfig) -> int:
+    """Give how many attributes the most capacious kind of record holds."""
+    spans, logs = SpanLimits(), LogRecordLimits()
+    counts = (
+        *(config.max_span_attributes, config.max_log_attributes),
+        *(config.max_event_attributes, config.max_link_attributes),
+        *(spans.max_span_attributes, spans.max_event_attributes),
+        *(spans.max_link_attributes, logs.max_log_record_attributes),
+    )
+    unlimited = _ATTRIBUTES_LIMIT
+    return max(unlimited if count is None else count for count in counts)
 
 
 def _kind(kind: object) -> SpanKind:

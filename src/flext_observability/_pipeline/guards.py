@@ -31,6 +31,7 @@ from .values import (
 # https://opentelemetry.io/docs/specs/otel/metrics/api/#instrument-name-syntax
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,254}")
 _UNIT_LENGTH = 63
+_MANY = 1000
 
 
 class SpanGuard:
@@ -39,7 +40,7 @@ class SpanGuard:
     def set_attributes(self, attributes: Any) -> None:
         """Set attributes; any values."""
         try:
-            super().set_attributes(attributes)  # type: ignore[misc]  # of the span
+            super().set_attributes(few(attributes))  # type: ignore[misc]  # of the span
         except Exception:  # noqa: BLE001 - whatever the values raise
             with suppress(Exception):
                 super().set_attributes(clean_attributes(attributes))  # type: ignore[misc]  # same
@@ -57,7 +58,7 @@ class SpanGuard:
     ) -> None:
         """Add an event; any values."""
         try:
-            super().add_event(name, attributes, timestamp)  # type: ignore[misc]  # of the span
+            super().add_event(name, few(attributes), timestamp)  # type: ignore[misc]  # of the span
         except Exception:  # noqa: BLE001 - whatever the values raise
             with suppress(Exception):
                 legal = clean_attributes(attributes)
@@ -140,6 +141,16 @@ def note_error(span: Span, error: Exception, *, record: bool, set_status: bool) 
         if set_status:
             text = f"{type(error).__name__}: {clean_text(error)}"
             span.set_status(Status(StatusCode.ERROR, text))
+
+
+def few(attributes: Any) -> Any:
+    """Give attributes as they are unless there are far more than any record keeps.
+
+    The SDK writes a line on the log for every one that it drops.
+    """
+    if attributes and len(attributes) > _MANY:
+        return clean_attributes(attributes)
+    return attributes
 
 
 def legal_scope(

@@ -28,6 +28,7 @@ from opentelemetry.util.types import Attributes
 from ..locks import ForkSafeLock
 from ..own_log import WARNING, say
 from .guards import (
+    few,
     guarded_callback,
     guarded_span,
     legal_instrument,
@@ -169,7 +170,7 @@ class TracerProxy(trace.Tracer):
             set_status_on_exception=set_status_on_exception,
         )
         try:
-            return guarded_span(start(attributes=attributes, links=links or ()))
+            return guarded_span(start(attributes=few(attributes), links=links or ()))
         except Exception:  # noqa: BLE001 - whatever the values raise
             legal = clean_attributes(attributes)
         try:
@@ -546,6 +547,8 @@ class LoggerProxy(_logs.Logger):
         if body is not None and type(body) is not str:
             kwargs["body"] = clean_value(body)  # a copy: the program may go on with it
         try:
+            if "attributes" in kwargs:
+                kwargs["attributes"] = few(kwargs["attributes"])
             self._logger.emit(record, **kwargs)
         except Exception:  # noqa: BLE001 - whatever the values raise
             with suppress(Exception):

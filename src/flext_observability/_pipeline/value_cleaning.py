@@ -35,10 +35,11 @@ class ValueCleaner:
                 SDK keeps to it, in characters.
         """
         self._redactor = redactor
-        self._limit = C.VALUE_TEXT_LIMIT
+        self.limit = C.VALUE_TEXT_LIMIT
+        """Longest text of an attribute, bytes."""
         if attribute_limit is not None:
             # A character takes four bytes at most.
-            self._limit = max(self._limit, 4 * attribute_limit)
+            self.limit = max(self.limit, 4 * attribute_limit)
         self._texts: set[str] = set()  # legal, short, without a secret
         # Names whose value is no secret by the name, themselves clean. None is when a
         # callback must be asked about every value.
@@ -69,14 +70,14 @@ class ValueCleaner:
     def value(self, name: str, value: object) -> AnyValue:
         """Clean the value of an attribute, by its name."""
         if type(value) is not str:
-            return self._redactor.value(name, legal_value(value, self._limit))
+            return self._redactor.value(name, legal_value(value, self.limit))
         if name in self._names and value in self._texts:
             return value
         keep_end = name.endswith("stacktrace")
-        legal = legal_text(value, self._limit + _SLACK, keep_end=keep_end)
+        legal = legal_text(value, self.limit + _SLACK, keep_end=keep_end)
         clean = self._redactor.value(name, legal)
         if isinstance(clean, str):
-            clean = legal_text(clean, self._limit, keep_end=keep_end)
+            clean = legal_text(clean, self.limit, keep_end=keep_end)
             if clean == value:
                 if self._is_harmless(name):
                     _keep(self._texts, value)

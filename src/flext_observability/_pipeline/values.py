@@ -20,15 +20,37 @@ UNPRINTABLE = "<unprintable>"
 TRUNCATED = "… [truncated]"
 """Ends a text that was cut; begins a stack trace, whose end is kept."""
 _TOO_DEEP = "<too deep>"
+_REST = "…"
 _INT64 = 1 << 63
 _FRAMES = 100
 _MARK_BYTES = len(TRUNCATED.encode())
-# More than a span or log record keeps by any setting: the SDK drops what is beyond its
-# limit and counts it, which we must leave to it.
-_ATTRIBUTES_LIMIT = 1000
+DROPPED_ATTRIBUTES = "flext.attributes.dropped"
+"""Says how many attributes there were beyond those that a record can hold."""
 # Items inside one value, and how much text counts as another one: half a megabyte.
 _WALK_LIMIT = 8192
 _TEXT_PER_ITEM = 64
+
+
+class _Limits:
+    """What the pipeline in force keeps; a value need not be cut to less than that."""
+
+    def __init__(self) -> None:
+        self.attributes = C.VALUE_ITEMS_LIMIT
+        self.text = C.VALUE_TEXT_LIMIT
+
+
+_limits = _Limits()
+
+
+def set_limits(attributes: int, text: int) -> None:
+    """Say what the records of this process hold from now on.
+
+    Args:
+        attributes: Most attributes of any kind of record.
+        text: Longest text of an attribute, bytes.
+    """
+    _limits.attributes = attributes
+    _limits.text = text
 
 
 def clean_text(value: object) -> str:
@@ -36,7 +58,7 @@ def clean_text(value: object) -> str:
     try:
         # An exact copy: a subclass of str may do anything in its methods.
         text = str.__str__(value if isinstance(value, str) else str(value))
-        return legal_text(text)
+        return legal_text(text, _limits.text)
     except Exception:  # noqa: BLE001 - whatever __str__ raises
         return UNPRINTABLE
 
@@ -99,7 +121,7 @@ def clean_value(value: object, depth: int = 0) -> AnyValue:
         depth: How deep inside the attribute the value stands.
     """
     try:
-        return _Walk().value(value, depth)
+        return _Walk(_limits.text).value(value, depth)
     except Exception:  # noqa: BLE001 - hostile __len__, __iter__, __eq__, …
         return UNPRINTABLE
 
@@ -131,7 +153,7 @@ class _Walk:
 
     __slots__ = ("_keeps", "_left", "_limit")
 
-    def __init__(self, limit: int = C.VALUE_TEXT_LIMIT, *, keeps: bool = False) -> None:
+    def __init__(self, limit: int, *, keeps: bool = False) -> None:
         """Prepare.
 
         Args:
@@ -223,7 +245,7 @@ class _Walk:
             if name:
                 made[name] = _guarded(self, value, depth)
         if kept < count:
-            made["…"] = left_out(count - kept)
+            made[_REST] = left_out(count - kept)
         return made
 
 
@@ -264,18 +286,22 @@ def clean_attributes(attributes: object, depth: int = 0) -> dict[str, AnyValue]:
 
     Args:
         attributes: Keys become text, empty ones are left out; values as in
-            :func:`clean_value`. The first 128 of a nested mapping are kept, and more of
-            a span's or log record's own, whose limit is the SDK's.
+            :func:`clean_value`. The first 128 of a nested mapping are kept; of a
+            record's own, as many as records hold, and the number of the others.
         depth: How deep the mapping stands.
     """
     if not isinstance(attributes, Mapping):
         return {}
     found = cast("Mapping[object, object]", attributes)
-    limit = C.VALUE_ITEMS_LIMIT if depth else _ATTRIBUTES_LIMIT
+    limit = C.VALUE_ITEMS_LIMIT if depth else _limits.attributes
     try:
-        return _Attributes().pairs(found, depth, limit)
+        made = _Attributes(_limits.text).pairs(found, depth, limit)
     except Exception:  # noqa: BLE001 - hostile or changing mapping
         return {}
+    if not depth and _REST in made:
+        made[DROPPED_ATTRIBUTES] = len(found) - len(made) + 1
+        del made[_REST]
+    return made
 
 
 class _Attributes(_Walk):
@@ -284,7 +310,7 @@ class _Attributes(_Walk):
     __slots__ = ()
 
     def value(self, value: object, depth: int) -> AnyValue:
-        return _Walk().value(value, depth)
+        return _Walk(self._limit).value(value, depth)
 
 
 def clean_labels(attributes: object) -> dict[str, str | bool | int | float]:
@@ -323,7 +349,7 @@ def exception_attributes(error: BaseException) -> dict[str, AnyValue]:
         C.ATTR_EXCEPTION_TYPE: f"{module}{kind.__qualname__}",
         C.ATTR_EXCEPTION_MESSAGE: clean_text(error),
         # The end says where it broke and how; it must survive the bound.
-        C.ATTR_EXCEPTION_STACKTRACE: legal_text(stack, keep_end=True),
+        C.ATTR_EXCEPTION_STACKTRACE: legal_text(stack, _limits.text, keep_end=True),
     }
 
 
