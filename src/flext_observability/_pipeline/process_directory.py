@@ -22,8 +22,6 @@ from .spool_files import Descriptors, sync, write_whole
 _HELD_OPEN = 16
 # A current segment that is settled is only worth removing from that size on.
 _WORTH_REMOVING_BYTES = 256 * 1024
-# What claims to be a larger segment is not ours.
-_SEGMENT_READ_BYTES = 64 * 1024 * 1024
 # Damaged bytes kept of one segment.
 _KEPT_BYTES = 1024 * 1024
 
@@ -248,8 +246,7 @@ class ProcessDirectory:
         for number, size, modified in list_segments(self._locked.folder_fd):
             # A time in the future is a clock that was put back: age nothing.
             age = max(0.0, time.time() - modified)
-            size_read = min(size, _SEGMENT_READ_BYTES)
-            segment = Segment(number, size_read, time.monotonic() - age)
+            segment = Segment(number, size, time.monotonic() - age)
             self.segments.append(segment)
             damages.append((segment, self._scan(segment)))
         figures = read_figures(self._descriptors, self._locked.folder_fd)
@@ -273,7 +270,7 @@ class ProcessDirectory:
         try:
             fd = self.open(segment)
         except OSError:
-            return [Damage(0, segment.size, None, 1)]
+            return [Damage(0, segment.size, None, 1, is_cut=False)]
         try:
             for item in read_frames(fd, min(places), segment.size):
                 # Bytes that say nothing are taken for what stands before them.
@@ -286,7 +283,7 @@ class ProcessDirectory:
                 elif known == signal:
                     segment.waiting[signal] += item.records
         except OSError:
-            damages.append(Damage(0, segment.size, signal, 1))
+            damages.append(Damage(0, segment.size, signal, 1, is_cut=False))
         finally:
             self._descriptors.close(fd)
         return damages
@@ -294,9 +291,10 @@ class ProcessDirectory:
     def _compare(
         self, figures: list[Figures] | None, damages: list[Damage]
     ) -> list[Stock]:
-        has_cursor = any(self.cursors[signal].segment for signal in range(len(SIGNALS)))
-        starts_late = bool(self.segments) and self.segments[0].number > 1
-        is_known = self.cursors.is_whole and (has_cursor or not starts_late)
+        # The first segment is only removed after something was settled.
+        is_settled = any(self.cursors[signal].total for signal in range(len(SIGNALS)))
+        is_begun = bool(self.segments) and self.segments[0].number > 1
+        is_known = self.cursors.is_whole and (is_settled or not is_begun)
         stocks: list[Stock] = []
         for signal in range(len(SIGNALS)):
             found = sum(segment.waiting[signal] for segment in self.segments)
@@ -331,7 +329,7 @@ class ProcessDirectory:
                 not is_known
                 and segment is self.segments[-1]
                 and len(found) == 1
-                and found[0].end == segment.size
+                and found[0].is_cut
             )
             if found and not is_torn_write:
                 self.keep_damage(segment, found, letters)

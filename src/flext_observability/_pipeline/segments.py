@@ -30,6 +30,8 @@ _BODY_LIMIT_BYTES = 8 * 1024 * 1024
 _BLOCK_BYTES = 256 * 1024
 # Checksums tried in vain per reading: a file made of magics must not cost minutes.
 _SEARCH_LIMIT_BYTES = 64 * 1024 * 1024
+# What looking at a magic costs, in bytes of checksum.
+_CANDIDATE_BYTES = 64
 
 
 class Frame(NamedTuple):
@@ -51,6 +53,8 @@ class Damage(NamedTuple):
     """What the batch was, if its head still says so."""
     records: int
     """Records lost, as far as the head can be believed."""
+    is_cut: bool
+    """Whether it is the beginning of a frame whose end was never written."""
 
 
 class _Head(NamedTuple):
@@ -127,18 +131,23 @@ class _Window:
             frame = self.frame(offset)
             if frame is not None:
                 return frame
+            self._tried += _CANDIDATE_BYTES
             offset += 1
         return None
 
     def damage(self, offset: int, end: int) -> Damage:
         """Describe what stands between two offsets."""
         head = self._head(offset)
+        if head is None:
+            start = bytes(self._view(offset, len(_MAGIC)))
+            is_cut = end == self._end and _MAGIC.startswith(start)
+            return Damage(offset, end, None, 1, is_cut=is_cut)
+        is_cut = offset + _HEAD.size + head.length > end == self._end
         # The smallest record takes two bytes.
-        if head is None or not 0 < head.records <= head.length // 2:
-            return Damage(offset, end, None, 1)
-        if head.signal >= len(SIGNALS):
-            return Damage(offset, end, None, 1)
-        return Damage(offset, end, head.signal, head.records)
+        is_legal = head.signal < len(SIGNALS) and 0 < head.records <= head.length // 2
+        if not is_legal:
+            return Damage(offset, end, None, 1, is_cut=is_cut)
+        return Damage(offset, end, head.signal, head.records, is_cut=is_cut)
 
     def _head(self, offset: int) -> _Head | None:
         view = self._view(offset, _HEAD.size)

@@ -35,6 +35,8 @@ _OURS = re.compile(r"lock|counter|ack|ack\.new|[0-9]{6,10}\.seg")
 _SERVICE_LENGTH = 64
 # A directory is published within milliseconds; one that is older has lost its maker.
 _STALE_S = 60.0
+# What claims to be a larger segment is not ours, and is not read to its end.
+_SEGMENT_READ_BYTES = 64 * 1024 * 1024
 _TRIES = 10_000
 _WITHOUT_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -278,7 +280,7 @@ def _free(lock: int) -> None:
 
 
 def list_segments(folder: int) -> list[tuple[int, int, float]]:
-    """Give number, size and modification time of the segments, by their number.
+    """Give number, bounded size and modification time of the segments, in order.
 
     Raises:
         OSError: The folder cannot be read.
@@ -290,7 +292,8 @@ def list_segments(folder: int) -> list[tuple[int, int, float]]:
             if match and int(match[1]) < 1 << 32:
                 with suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
-                    found.append((int(match[1]), status.st_size, status.st_mtime))
+                    size = min(status.st_size, _SEGMENT_READ_BYTES)
+                    found.append((int(match[1]), size, status.st_mtime))
     return sorted(found)
 
 
