@@ -30,6 +30,8 @@ _HOUSEKEEPING_S = 10.0
 _SHORTEST_BYTES = 4096
 # How often an unreachable collector is tried at exit when the records are on disk.
 _LAST_TRIES = 3
+# While closing, how often to look for what came meanwhile.
+_CLOSING_STEP_S = 0.02
 # A request unanswered for so long makes the destination count as failing.
 _SILENCE_S = 5.0
 
@@ -171,17 +173,15 @@ class Delivery:
 
     def _loop(self) -> None:
         while not self._is_stopped:
-            if not self._is_closing:
-                self._bell.wait(self._idle_s())
             self._poller.run_due(is_closing=self._is_closing)
             try:
-                self._spool.adopt()
-                self._gather()
+                if not self._is_closing:
+                    self._spool.adopt()
+                    self._gather()
                 self._drain()
             except Exception as error:  # noqa: BLE001 - the thread must live
                 self._say_defect(error)
-            if self._is_closing:
-                self._bell.wait(0.05)
+            self._bell.wait(_CLOSING_STEP_S if self._is_closing else self._idle_s())
 
     def _idle_s(self) -> float | None:
         longest_s = math.inf
@@ -194,7 +194,7 @@ class Delivery:
         """Let records gather, so that requests are few and large."""
         linger_s = self._bounds.delay_s - self._bounds.write_delay_s
         is_polled = self._poller.left_s() != math.inf
-        if linger_s <= 0 or is_polled or self._is_closing:
+        if linger_s <= 0 or is_polled:
             return
         if self._spool.waits(self._signal):
             self._full.wait(linger_s)
@@ -349,4 +349,4 @@ class _Settlement:
 
 def _step(deadline: float) -> float:
     """Look again soon: the thread may have ended without settling anything."""
-    return min(deadline, time.monotonic() + 0.02)
+    return min(deadline, time.monotonic() + _CLOSING_STEP_S)
