@@ -95,9 +95,10 @@ fix: $(VENV)/.dev ## apply Ruff's safe fixes, then format
 
 ##@ Measure and ship
 .PHONY: bench build clean
-bench: $(VENV)/.dev ## cost per call and import time against plain OpenTelemetry; the contract's figures
+bench: $(VENV)/.dev ## cost per call, of durability, of import against plain OpenTelemetry; the contract's figures
 	$(BIN)/python benchmarks/bench_call.py
 	$(BIN)/python benchmarks/bench_import.py
+	$(BIN)/python -m benchmarks.bench_durability
 	$(BIN)/python benchmarks/bench_entities.py
 
 build: $(VENV)/.dev ## wheel and source distribution in dist/

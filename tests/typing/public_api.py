@@ -75,6 +75,15 @@ def running() -> None:
         histogram_buckets_s=[0.1, 1.0],
         max_span_attributes=64,
         exit_budget_s=1.0,
+        durability="record",
+        spool_dir="spool",
+        spool_limit_bytes=1 << 24,
+        fsync="segment",
+        handle_signals=True,
+        redaction=True,
+        redact_keys=["iban"],
+        redact_patterns=[r"\bK-\d+"],
+        redact=lambda _, value: value,
     )
     setup("shop", config=ObservabilitySettings())
     setup("shop", config=FlextObservabilityConfig())
@@ -105,6 +114,10 @@ def ledger() -> None:
     assert_type(status.durability, str)
     assert_type(status.last_error, str | None)
     assert_type(status.spool_bytes, int)
+    assert_type(status.durability_reason, str)
+    assert_type(status.spool_dir, str | None)
+    assert_type(status.problems, tuple[str, ...])
+    assert_type(status.ready, bool)
     traces = status.signals["traces"]
     assert_type(traces.accepted, int)
     assert_type(traces.delivered, int)
