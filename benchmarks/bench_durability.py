@@ -8,9 +8,9 @@ to plain, medians of the turns:
 call  CPU time of the calling thread per call
 all   CPU time of the whole process per delivered span, from the call to the socket
 
-The calls are paced: a burst that plain OpenTelemetry would drop half of is not compared.
+The calls are paced: plain OpenTelemetry would drop half of a burst.
 
-    python benchmarks/bench_durability.py [--calls N] [--repeats N]
+    python -m benchmarks.bench_durability [--calls N] [--repeats N]
 """
 
 import argparse
@@ -121,7 +121,7 @@ def main() -> None:
         mode, endpoint, calls = options.turn
         turn(mode, endpoint, int(calls))
         return
-    from bench_call import forgetting_server
+    from benchmarks.bench_call import forgetting_server
 
     modes = ("plain", "memory", "batch", "record")
     kept: dict[str, list[dict[str, float]]] = {mode: [] for mode in modes}
@@ -129,16 +129,15 @@ def main() -> None:
         for _ in range(options.repeats):
             for mode in modes:
                 kept[mode].append(run_turn(mode, endpoint, options.calls))
-    print(
-        f"{'':<8}{'call us':>9}{'x plain':>9}{'all us':>9}{'x plain':>9}{'delivered':>11}"
-    )
+    heads = ("call us", "x plain", "all us", "x plain", "delivered")
+    print(" " * 8 + "".join(f"{head:>11}" for head in heads))
     for mode in modes:
         cells = [f"{mode:<8}"]
         for figure in ("call", "all"):
             pairs = zip(kept[mode], kept["plain"], strict=True)
             ratio = statistics.median(m[figure] / base[figure] for m, base in pairs)
             median = statistics.median(m[figure] for m in kept[mode])
-            cells.append(f"{median * 1e6:>9.1f}{ratio:>9.2f}")
+            cells.append(f"{median * 1e6:>11.1f}{ratio:>11.2f}")
         delivered = min(m["delivered"] for m in kept[mode])
         print("".join(cells) + f"{delivered:>11.0f}")
 
