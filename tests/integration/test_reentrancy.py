@@ -273,7 +273,8 @@ def test_host_filter_that_raises_on_our_notices(
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "5")
     died: list[object] = []
     monkeypatch.setattr(threading, "excepthook", died.append)
-    start(http_collector, endpoint=f"http://127.0.0.1:{closed_port()}")
+    endpoint = f"http://127.0.0.1:{closed_port()}"
+    start(http_collector, endpoint=endpoint, durability="memory")
     handler = logging.StreamHandler()
     handler.addFilter(Refusal())
     ours = logging.getLogger("flext_observability")
