@@ -423,6 +423,12 @@ class FlextObservabilityConfig(BaseSettings):
     def _check_file(cls, path: Path | None) -> Path | None:
         return None if path is None else Path(checked_pem(str(path)))
 
+    @field_validator("spool_dir")
+    @classmethod
+    def _check_spool_dir(cls, path: Path | None) -> Path | None:
+        # Absolute from the start: the program may change its directory.
+        return None if path is None else path.expanduser().absolute()
+
     @field_validator("histogram_buckets_s")
     @classmethod
     def _check_buckets(cls, bounds: list[float]) -> list[float]:

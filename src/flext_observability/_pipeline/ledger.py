@@ -1,5 +1,6 @@
 """The equation: ``accepted = delivered + rejected + dropped{reason} + pending``."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +33,10 @@ class SignalLedger:
     """Records sent again although they may have arrived: possible duplicates."""
 
 
+# How long a drop counts as a problem of now.
+_RECENT_S = 60.0
+
+
 class Ledger:
     """Counts the records of one signal towards one destination; thread-safe."""
 
@@ -49,6 +54,8 @@ class Ledger:
         self._adopted = 0
         self._retransmitted = 0
         self._is_closed = False
+        self._dropped_at = -math.inf
+        self._dropped_why = ""
 
     def count_queued(self, queued: Callable[[], int]) -> None:
         """Let a queue count by itself what it takes in, which costs no call.
@@ -72,7 +79,7 @@ class Ledger:
         with self._lock:
             self._accepted_here += count
             self._refused += count
-            self._dropped[reason] = self._dropped.get(reason, 0) + count
+            self._count_drop(reason, count)
 
     def adopt(self, count: int) -> None:
         """Take in records that a dead process left on disk."""
@@ -104,7 +111,7 @@ class Ledger:
         with self._changed:
             if self._is_closed:
                 return  # these records were counted when it closed
-            self._dropped[reason] = self._dropped.get(reason, 0) + count
+            self._count_drop(reason, count)
             self._changed.notify_all()
 
     def close(self, lost: int) -> None:
@@ -123,6 +130,18 @@ class Ledger:
                     self._dropped.get(DropReason.EXIT, 0) + lost
                 )
             self._changed.notify_all()
+
+    @property
+    def problem(self) -> str | None:
+        """What was given up within the last minute; ``None`` when nothing was."""
+        if time.monotonic() - self._dropped_at > _RECENT_S:
+            return None
+        return f"records are being dropped ({self._dropped_why})"
+
+    def _count_drop(self, reason: DropReason, count: int) -> None:
+        self._dropped[reason] = self._dropped.get(reason, 0) + count
+        self._dropped_at = time.monotonic()
+        self._dropped_why = reason.value
 
     def snapshot(self) -> SignalLedger:
         """Give the counts of one moment."""

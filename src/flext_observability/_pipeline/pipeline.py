@@ -269,6 +269,9 @@ class Pipeline:
     def problems(self) -> tuple[str, ...]:
         """What is wrong now, for people; empty when all is well."""
         found = [problem for route in self.routes for problem in route.problems]
+        for route in self.routes:
+            drops = route.ledger.problem
+            found += [f"{route.signal.value}: {drops}"] if drops else []
         if self.spool is not None:
             found += self.spool.problems
         return tuple(dict.fromkeys(found))

@@ -66,7 +66,7 @@ _METRIC_COLLECTIONS = 64
 # What a crash may take from `batch`: less than 512 records, less than 100 ms. Both are
 # promises, so threads that finish records at the same moment get some room.
 _WINDOW_RECORDS = 448
-_DISK_DELAY_S = 0.05
+_WRITE_DELAY_S = 0.05
 
 
 def build_pipeline(
@@ -133,9 +133,7 @@ def _prepare_spool(pipeline: Pipeline, signals: Sequence[Signal]) -> None:
         accounts,
         _stated_queues(),
     )
-    is_on_disk = pipeline.spool.durability != "memory"
-    delay_s = _DISK_DELAY_S if is_on_disk else _DELAY_S
-    pipeline.writer = Writer(pipeline.spool, delay_s)
+    pipeline.writer = Writer(pipeline.spool, _WRITE_DELAY_S)
 
 
 def _checked_names(names: Sequence[str], signal: Signal) -> list[str]:
@@ -399,16 +397,16 @@ def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bou
     """Add how soon records are written, which the durability decides."""
     bounds = _bounds(pipeline.config, signal, timeout_s, is_console=False)
     durability = pipeline.spool.durability if pipeline.spool else "memory"
+    bounds = replace(
+        bounds, write_records=bounds.batch_records, write_delay_s=_WRITE_DELAY_S
+    )
     if durability == "memory":
-        return replace(
-            bounds, write_records=bounds.batch_records, write_delay_s=bounds.delay_s
-        )
+        return bounds
     # A short queue is written out before it is full.
     window = min(_WINDOW_RECORDS, max(1, bounds.queue_records // 2))
     return replace(
         bounds,
         write_records=min(_WINDOW_RECORDS, bounds.batch_records),
-        write_delay_s=_DISK_DELAY_S,
         window_records=1 if durability == "record" else window,
     )
 
