@@ -202,6 +202,7 @@ class DiskSpool:
         if self._adoption.is_due():
             with self._holdings.guarded():
                 self._writer.check()
+                self._writer.probe()
                 self._rescue()
                 self._holdings.expire()
         return self._adoption.run()

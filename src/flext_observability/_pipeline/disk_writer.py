@@ -86,6 +86,16 @@ class DiskWriter:
             if not own.is_in_place():
                 self._lose()
 
+    def probe(self) -> None:
+        """Notice that a disk in trouble takes writes again, without a record."""
+        if self.trouble is not None and self._may_try():
+            try:
+                self._holdings.folder.probe()
+            except OSError as error:
+                self.refuse(error)
+            else:
+                self._recover()
+
     def refuse(self, error: OSError) -> None:
         """Leave the disk alone for a while."""
         self._retry_at = time.monotonic() + _RETRY_INTERVAL_S
@@ -163,7 +173,7 @@ class DiskWriter:
             return
         self._detach()
         self._holdings.own = None
-        own.current = None
+        own.current, own.is_removed = None, True
         self._holdings.others.append(own)
         self._holdings.note(
             "removed",

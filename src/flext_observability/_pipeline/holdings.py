@@ -102,6 +102,8 @@ class Holdings:
 
     def save(self, directory: ProcessDirectory, number: int) -> None:
         """Write a cursor, or say what it means that it could not be written."""
+        if directory.is_removed:
+            return
         try:
             directory.cursors.save(number)
         except OSError as error:

@@ -68,6 +68,8 @@ class ProcessDirectory:
         self.name = locked.name
         self.segments: list[Segment] = []
         self.current: Segment | None = None
+        self.is_removed = False
+        """Whether only open files are left of it."""
         self.counter: Counter | None = None
         self.cursors = Cursors(descriptors, locked.folder_fd)
 

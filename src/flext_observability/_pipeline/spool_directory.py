@@ -19,6 +19,7 @@ from .spool_files import (
     Descriptors,
     is_same_file,
     open_folder,
+    write_whole,
 )
 
 # Without flock nothing could tell who is alive.
@@ -73,11 +74,27 @@ class ServiceFolder:
         self.is_without_room = False
         import_module("fcntl")  # here and now, never first in a thread of ours
         try:
-            self._probe()
+            self.probe()
         except (OSError, ValueError) as error:
             self.is_without_room = getattr(error, "errno", 0) in _WITHOUT_ROOM
             if not self.is_without_room:  # a full disk recovers, the rest does not
                 raise SpoolUnavailableError(self._explain(error)) from error
+
+    def probe(self) -> None:
+        """Make and remove a file.
+
+        Raises:
+            OSError: The disk does not take it.
+        """
+        with self.opened(create=True) as folder:
+            name = f"{_PROBE}{os.getpid()}-{secrets.token_hex(4)}"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            fd = os.open(name, flags, FILE_MODE, dir_fd=folder)
+            try:
+                write_whole(fd, name.encode(), 0)
+            finally:
+                os.close(fd)
+                os.unlink(name, dir_fd=folder)
 
     def create(self, descriptors: Descriptors) -> LockedDirectory:
         """Make a process directory: hidden, locked, then renamed into place.
@@ -241,17 +258,10 @@ class ServiceFolder:
         finally:
             os.close(above)
 
-    def _probe(self) -> None:
-        with self.opened(create=True) as folder:
-            name = f"{_PROBE}{os.getpid()}-{secrets.token_hex(4)}"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            os.close(os.open(name, flags, FILE_MODE, dir_fd=folder))
-            os.unlink(name, dir_fd=folder)
-
     def _explain(self, error: OSError | ValueError) -> str:
         place = self.root
         for place in (self.root, self.path.parent, self.path):
-            if place.is_symlink():
+            if os.path.islink(place):  # noqa: PTH114 - unlike Path never raises
                 return (
                     f"records cannot wait on disk: {place} is a symbolic link; "
                     "name the directory itself in spool_dir"
@@ -260,8 +270,8 @@ class ServiceFolder:
         name = getattr(error, "filename", None)
         where = f" ({name})" if name and str(name) not in str(self.path) else ""
         return (
-            f"records cannot wait on disk in {self.path}: {reason}{where}; make it "
-            "writable for this user alone, or name another directory in spool_dir"
+            f"records cannot wait on disk in {self.path}: {reason}{where}; make it a "
+            "directory of this user that can be written, or name another in spool_dir"
         )
 
 
@@ -363,7 +373,7 @@ def _publish(hidden: str, folder: int) -> str:
 
 def _boot() -> str:
     with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8")
         return re.sub("[^0-9a-z]", "", boot)[:8] or "0"
     return "0"
 
