@@ -10,11 +10,15 @@ import copy
 import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
+from itertools import islice
 from types import TracebackType
 from typing import Any, cast
 
 from opentelemetry._logs import LogRecord
 from opentelemetry.metrics import CallbackOptions, CallbackT, Observation
+from opentelemetry.sdk.trace import (
+    _Span,  # pyright: ignore[reportPrivateUsage]  # what its tracers make
+)
 from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 from opentelemetry.util.types import Attributes
 
@@ -32,53 +36,54 @@ from .values import (
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,254}")
 _UNIT_LENGTH = 63
 _MANY = 1000
+_SCALARS = frozenset({str, bool, int, float, bytes})
 
 
-class SpanGuard:
-    """What stands in front of the methods of a recording span."""
+class GuardedSpan(_Span):
+    """A recording span of the SDK whose methods take any value."""
 
     def set_attributes(self, attributes: Any) -> None:
         """Set attributes; any values."""
         try:
-            super().set_attributes(few(attributes))  # type: ignore[misc]  # of the span
+            super().set_attributes(legal_attributes(attributes))
         except Exception:  # noqa: BLE001 - whatever the values raise
             with suppress(Exception):
-                super().set_attributes(clean_attributes(attributes))  # type: ignore[misc]  # same
+                super().set_attributes(clean_attributes(attributes))
 
     def set_attribute(self, key: Any, value: Any) -> None:
         """Set an attribute; any value."""
         try:
-            super().set_attribute(key, value)  # type: ignore[misc]  # of the span
+            super().set_attribute(key, legal_attribute(value))
         except Exception:  # noqa: BLE001 - whatever the value raises
             with suppress(Exception):
-                super().set_attribute(clean_text(key), clean_value(value))  # type: ignore[misc]  # same
+                super().set_attribute(clean_text(key), clean_value(value))
 
     def add_event(
         self, name: Any, attributes: Attributes = None, timestamp: int | None = None
     ) -> None:
         """Add an event; any values."""
         try:
-            super().add_event(name, few(attributes), timestamp)  # type: ignore[misc]  # of the span
+            super().add_event(name, legal_attributes(attributes), timestamp)
         except Exception:  # noqa: BLE001 - whatever the values raise
             with suppress(Exception):
                 legal = clean_attributes(attributes)
-                super().add_event(clean_text(name), legal, timestamp)  # type: ignore[misc]  # same
+                super().add_event(clean_text(name), legal, timestamp)
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Add a link; what leads nowhere is left out."""
         try:
-            super().add_link(context, attributes)  # type: ignore[misc]  # of the span
+            super().add_link(context, legal_attributes(attributes))
         except Exception:  # noqa: BLE001 - whatever the values raise
             with suppress(Exception):
-                super().add_link(context, clean_attributes(attributes))  # type: ignore[misc]  # same
+                super().add_link(context, clean_attributes(attributes))
 
     def set_status(self, status: Any, description: str | None = None) -> None:
         """Set the status; any description."""
         try:
-            super().set_status(status, description)  # type: ignore[misc]  # of the span
+            super().set_status(status, description)
         except Exception:  # noqa: BLE001 - whatever the description raises
             with suppress(Exception):
-                super().set_status(status, clean_text(description))  # type: ignore[misc]  # same
+                super().set_status(status, clean_text(description))
 
     def record_exception(
         self,
@@ -89,11 +94,12 @@ class SpanGuard:
     ) -> None:
         """Record an exception, also one that has no text."""
         try:
-            super().record_exception(exception, attributes, timestamp, escaped)  # type: ignore[misc]  # of the span
+            told = legal_attributes(attributes)
+            super().record_exception(exception, told, timestamp, escaped)
         except Exception:  # noqa: BLE001 - an exception whose __str__ fails
             with suppress(Exception):
                 told = exception_attributes(exception) | clean_attributes(attributes)
-                super().add_event("exception", told, timestamp)  # type: ignore[misc]  # same
+                super().add_event("exception", told, timestamp)
 
     def __exit__(
         self,
@@ -102,32 +108,21 @@ class SpanGuard:
         stack: TracebackType | None,
     ) -> None:
         """End the span; an exception is recorded and passes through."""
-        span = cast("Any", self)
         if isinstance(error, Exception):
             note_error(
-                span,
+                self,
                 error,
-                record=getattr(span, "_record_exception", True),
-                set_status=getattr(span, "_set_status_on_exception", True),
+                record=self._record_exception,
+                set_status=self._set_status_on_exception,
             )
         with suppress(Exception):
-            span.end()
-
-
-_guarded: dict[type, type] = {}
+            self.end()
 
 
 def guarded_span(span: Span) -> Span:
     """Give the same span, now guarded; one that records nothing stays as it is."""
-    kind = type(span)
-    guard = _guarded.get(kind)
-    if guard is None:
-        if not span.is_recording() or isinstance(span, SpanGuard):
-            return span
-        guard = type(kind.__name__, (SpanGuard, kind), {})
-        _guarded[kind] = guard
-    with suppress(TypeError):  # a class of another layout
-        span.__class__ = guard
+    if type(span) is _Span:
+        span.__class__ = GuardedSpan
     return span
 
 
@@ -143,14 +138,39 @@ def note_error(span: Span, error: Exception, *, record: bool, set_status: bool) 
             span.set_status(Status(StatusCode.ERROR, text))
 
 
-def few(attributes: Any) -> Any:
-    """Give attributes as they are unless there are far more than any record keeps.
+def legal_attributes(attributes: Any) -> Any:
+    """Give attributes that the SDK takes without a word; plain ones as they are.
 
-    The SDK writes a line on the log for every one that it drops.
+    It follows a mapping for ever that has no end, and writes a line on the log for
+    every value that is none, and for every attribute beyond what a record holds.
     """
-    if attributes and len(attributes) > _MANY:
-        return clean_attributes(attributes)
-    return attributes
+    if attributes is None or _is_plain(attributes):
+        return attributes
+    return clean_attributes(attributes)
+
+
+def legal_labels(attributes: Any) -> Any:
+    """Give attributes that can be a series; plain ones as they are."""
+    if attributes is None or _is_plain(attributes):
+        return attributes
+    return clean_labels(attributes)
+
+
+def _is_plain(attributes: object) -> bool:
+    if type(attributes) is not dict:
+        return False
+    plain = cast("dict[object, object]", attributes)
+    if len(plain) > _MANY:
+        return False
+    for name, value in plain.copy().items():
+        if type(value) not in _SCALARS or type(name) is not str or not name:
+            return False
+    return True
+
+
+def legal_attribute(value: object) -> Any:
+    """Give a value that the SDK takes without a word; a plain one as it is."""
+    return value if type(value) in _SCALARS else clean_value(value)
 
 
 def legal_scope(
@@ -170,7 +190,7 @@ def _text(value: object) -> str | None:
 def legal_links(links: object) -> list[Link]:
     """Give the links that lead somewhere, with legal attributes."""
     try:
-        found = list(cast("Iterable[object]", links or ()))
+        found = list(islice(cast("Iterable[object]", links or ()), _MANY))
     except Exception:  # noqa: BLE001 - hostile __iter__ or __bool__
         return []
     return [
@@ -189,9 +209,9 @@ def legal_instrument(arguments: dict[str, Any]) -> dict[str, Any]:
     if type(name) is not str or not _NAME.fullmatch(name):
         arguments["name"] = legal_metric_name(name)
     if type(unit) is not str or not unit.isascii() or len(unit) > _UNIT_LENGTH:
-        legal = clean_text(unit or "").encode("ascii", "replace").decode("ascii")
+        legal = (_text(unit) or "").encode("ascii", "replace").decode("ascii")
         arguments["unit"] = legal[:_UNIT_LENGTH]
-    arguments["description"] = clean_text(arguments["description"] or "")
+    arguments["description"] = _text(arguments["description"]) or ""
     return arguments
 
 
@@ -205,6 +225,11 @@ def legal_record(record: object, options: dict[str, Any]) -> tuple[object, ...]:
         options["attributes"] = {**told, **(options.get("attributes") or {})}
     if not isinstance(record, LogRecord):
         return ()
+    return (legal_log_record(record),)
+
+
+def legal_log_record(record: LogRecord) -> LogRecord:
+    """Give a record whose values the SDK takes; a copy, since the caller's stays."""
     legal = copy.copy(record)
     legal.body = clean_value(record.body)
     legal.attributes = clean_attributes(record.attributes)
@@ -212,7 +237,7 @@ def legal_record(record: object, options: dict[str, Any]) -> tuple[object, ...]:
         told = exception_attributes(record.exception)
         legal.attributes = {**told, **legal.attributes}
         legal.exception = None
-    return (legal,)
+    return legal
 
 
 def legal_measurement(amount: object) -> float | int | None:

@@ -28,17 +28,19 @@ from opentelemetry.util.types import Attributes
 from ..locks import ForkSafeLock
 from ..own_log import WARNING, say
 from .guards import (
-    few,
     guarded_callback,
     guarded_span,
+    legal_attributes,
     legal_instrument,
+    legal_labels,
     legal_links,
+    legal_log_record,
     legal_measurement,
     legal_record,
     legal_scope,
     note_error,
 )
-from .values import clean_attributes, clean_labels, clean_value
+from .values import clean_attributes, clean_value
 
 # The API exports no public name for the synchronous gauge.
 from opentelemetry.metrics import _Gauge as Gauge  # isort: skip
@@ -170,7 +172,9 @@ class TracerProxy(trace.Tracer):
             set_status_on_exception=set_status_on_exception,
         )
         try:
-            return guarded_span(start(attributes=few(attributes), links=links or ()))
+            return guarded_span(
+                start(attributes=legal_attributes(attributes), links=links or ())
+            )
         except Exception:  # noqa: BLE001 - whatever the values raise
             legal = clean_attributes(attributes)
         try:
@@ -276,12 +280,9 @@ class _Instrument:
             return
         measure = getattr(self._target, method)
         try:
-            measure(number, attributes, context)
-        except Exception:  # noqa: BLE001 - labels that are no labels
-            try:
-                measure(number, clean_labels(attributes), context)
-            except Exception:  # noqa: BLE001 - a defect of a reader or a view
-                self._refuse()
+            measure(number, legal_labels(attributes), context)
+        except Exception:  # noqa: BLE001 - a defect of a reader or a view
+            self._refuse()
 
 
 class CounterProxy(_Instrument, Counter):
@@ -548,7 +549,9 @@ class LoggerProxy(_logs.Logger):
             kwargs["body"] = clean_value(body)  # a copy: the program may go on with it
         try:
             if "attributes" in kwargs:
-                kwargs["attributes"] = few(kwargs["attributes"])
+                kwargs["attributes"] = legal_attributes(kwargs["attributes"])
+            if isinstance(record, _logs.LogRecord):
+                record = legal_log_record(record)
             self._logger.emit(record, **kwargs)
         except Exception:  # noqa: BLE001 - whatever the values raise
             with suppress(Exception):
