@@ -52,9 +52,16 @@ class Adoption:
 
     def _take_some(self) -> bool:
         taken = False
-        while self._backlog and len(self._holdings.others) < _HELD_LIMIT:
+        while self._backlog and self._has_place():
             taken = self._take(self._backlog.popleft()) or taken
         return taken
+
+    def _has_place(self) -> bool:
+        with self._holdings.lock:
+            if len(self._holdings.others) < _HELD_LIMIT:
+                return True
+            # By then every signal that is delivered here was asked for.
+            return self._holdings.shed(time.monotonic() - _INTERVAL_S)
 
     def _search(self) -> None:
         holdings = self._holdings
@@ -63,12 +70,11 @@ class Adoption:
             names = holdings.folder.names()
             with holdings.lock:
                 held = {directory.name for directory in holdings.held()}
-                ours = held | holdings.spent
-            names = [name for name in names if name not in ours]
+            names = [name for name in names if name not in held]
             size = sum(holdings.folder.size_of(name) for name in names)
             with holdings.lock:
                 holdings.foreign_bytes = size
-            self._backlog = deque(names)
+            self._backlog = deque(n for n in names if n not in holdings.spent)
 
     def _take(self, name: str) -> bool:
         holdings = self._holdings

@@ -150,6 +150,7 @@ class DiskSpool:
         while True:
             with self._holdings.guarded():
                 self._holdings.out.pop(signal, None)
+                self._holdings.served.add(NUMBERS[signal])
                 if self._holdings.is_closed:
                     return None
                 directory = self._next(NUMBERS[signal])

@@ -42,11 +42,9 @@ class DiskWriter:
         with self._holdings.guarded():
             if self.cells is None:
                 self.cells = _no_figures()
-                if not self._holdings.is_closed:
-                    try:
-                        self._make_own()
-                    except OSError as error:
-                        self.refuse(error)
+                # A finalizer may come in while a write makes the directory.
+                if not (self._holdings.is_closed or self._is_writing):
+                    self._begin_own()
             return self.cells
 
     def add(self, number: int, figure: int, count: int) -> None:
@@ -123,6 +121,15 @@ class DiskWriter:
     def abandon(self) -> None:
         """In a forked child: let go of the mapping."""
         self.cells = _no_figures()
+
+    def _begin_own(self) -> None:
+        self._is_writing = True
+        try:
+            self._make_own()
+        except OSError as error:
+            self.refuse(error)
+        finally:
+            self._is_writing = False
 
     def _may_try(self) -> bool:
         if self._holdings.is_closed:

@@ -50,6 +50,8 @@ class Holdings:
         self.others: list[ProcessDirectory] = []
         """Taken over, the oldest first; at the end our own that were removed."""
         self.out: dict[Signal, Place] = {}
+        self.served: set[int] = set()
+        """Signals that somebody delivers, as numbers."""
         self.spent: set[str] = set()
         """Names that are of no use to us."""
         self.foreign_bytes = 0
@@ -86,6 +88,24 @@ class Holdings:
         self.foreign_bytes = max(0, self.foreign_bytes - directory.size)
         self.others.append(directory)
         self.sweep(directory)
+
+    def shed(self, moment: float) -> bool:
+        """Leave a directory to others whose records nobody delivers here.
+
+        Args:
+            moment: Only if it was taken over before, on the monotonic clock.
+
+        Returns:
+            Whether there was one.
+        """
+        for directory in self.others:
+            is_wanted = any(directory.waits(number) for number in self.served)
+            if not is_wanted and directory.held_since < moment:
+                self.others.remove(directory)
+                self.spent.add(directory.name)
+                directory.release()
+                return True
+        return False
 
     def give_up(
         self,

@@ -66,6 +66,7 @@ class ProcessDirectory:
         self._descriptors = descriptors
         self._last_number = 0
         self.name = locked.name
+        self.held_since = time.monotonic()
         self.segments: list[Segment] = []
         self.current: Segment | None = None
         self.is_removed = False
