@@ -1,111 +1,16 @@
 """Any value in any telemetry call: nothing raises, and the neighbours arrive."""
 
-import asyncio
-import datetime as dt
-import decimal
-import enum
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import flext_observability as fo
 from tests.fixtures.collector import Collector
+from tests.fixtures.hostile import VALUES
 from tests.fixtures.library import assert_balanced, flush, start
 
-
-class Raises:
-    """Everything that can be asked of it raises."""
-
-    def __str__(self) -> str:
-        raise RuntimeError
-
-    __repr__ = __str__
-    __format__ = __str__  # type: ignore[assignment]
-
-    def __bool__(self) -> bool:
-        raise RuntimeError
-
-    def __len__(self) -> int:
-        raise RuntimeError
-
-    def __iter__(self) -> Any:
-        raise RuntimeError
-
-    def __eq__(self, other: object) -> bool:
-        raise RuntimeError
-
-    def __hash__(self) -> int:
-        raise RuntimeError
-
-
-class Lies(str):
-    """A text whose own methods raise."""
-
-    __slots__ = ()
-
-    def encode(self, *_args: Any, **_kwargs: Any) -> bytes:
-        raise RuntimeError
-
-    def __len__(self) -> int:
-        raise RuntimeError
-
-
-class Exits:
-    """Asked for its text, it wants to leave."""
-
-    def __str__(self) -> str:
-        raise ValueError("x" * 100_000)
-
-
-class Colour(enum.Enum):
-    RED = "red"
-
-
-CYCLE: list[Any] = [1]
-CYCLE.append(CYCLE)
-CYCLIC_DICT: dict[Any, Any] = {"a": 1}
-CYCLIC_DICT["self"] = CYCLIC_DICT
-DEEP: Any = "bottom"
-for _ in range(2_000):
-    DEEP = [DEEP]
-
-VALUES: dict[str, Any] = {
-    "none": None,
-    "surrogate": "a\ud800b",
-    "nul": "a\x00b",
-    "huge int": 10**400,
-    "over 64 bits": 2**64,
-    "under 64 bits": -(2**63) - 1,
-    "nan": float("nan"),
-    "infinity": float("inf"),
-    "megabyte": "x" * 1_000_000,
-    "megabyte of emoji": "\U0001f600" * 250_000,
-    "bytes": b"\xff\x00",
-    "many": list(range(100_000)),
-    "mixed": [1, "a", None, 2.5, b"x"],
-    "cycle": CYCLE,
-    "cyclic dict": CYCLIC_DICT,
-    "deep": DEEP,
-    "keys": {1: 2, None: 3, (1, 2): 4, "": 5},
-    "raises": Raises(),
-    "long error": Exits(),
-    "lies": Lies("abc"),
-    "class": Raises,
-    "function": len,
-    "set": {1, 2},
-    "enum": Colour.RED,
-    "moment": dt.datetime.now(dt.UTC),
-    "decimal": decimal.Decimal("1.5"),
-    "decimal nan": decimal.Decimal("sNaN"),
-    "complex": 1j,
-    "path": Path("/x"),
-    "exception": ValueError("x"),
-    "generator": (n for n in range(3)),
-    "coroutine function": asyncio.sleep,
-}
 HOSTILE = pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
 
 
