@@ -11,7 +11,12 @@ import trustme
 
 import flext_observability as fo
 from tests.faults.client import ledger, make, start
-from tests.fixtures.collector import Collector, Protocol, closed_port
+from tests.fixtures.collector import (
+    UNAUTHENTICATED,
+    Collector,
+    Protocol,
+    closed_port,
+)
 
 Identity = tuple[Path, Path]
 
@@ -64,6 +69,8 @@ def serving(
     with Collector(
         protocol, identity=identity, client_ca=client_ca, port=port
     ) as server:
+        if identity:  # not localhost: gRPC may tell about ::1, where nobody listens
+            server.endpoint = f"https://127.0.0.1:{server.port}"
         yield server
         fo.shutdown(timeout_s=0.2)
 
@@ -82,7 +89,7 @@ def assert_held(server: Collector, *words: str) -> None:
 
 def test_good(protocol: Protocol, ours: Authority) -> None:
     """A server that our authority vouches for, under its name, gets everything."""
-    with serving(protocol, ours.issue("localhost")) as server:
+    with serving(protocol, ours.issue("127.0.0.1")) as server:
         start(server, certificate=str(ours.path))
         make(range(5))
         fo.flush(timeout_s=5.0).unwrap()
@@ -100,7 +107,7 @@ def test_unknown_authority(
     protocol: Protocol, ours: Authority, theirs: Authority
 ) -> None:
     """A certificate of another authority, or of none the machine knows, is not."""
-    with serving(protocol, theirs.issue("localhost")) as server:
+    with serving(protocol, theirs.issue("127.0.0.1")) as server:
         start(server, certificate=str(ours.path))
         assert_held(server, "certificate", "tls failed")
         fo.shutdown(timeout_s=0.2)
@@ -110,7 +117,7 @@ def test_unknown_authority(
 
 def test_expired(protocol: Protocol, ours: Authority) -> None:
     """Neither is one whose time is over."""
-    with serving(protocol, ours.issue("localhost", is_expired=True)) as server:
+    with serving(protocol, ours.issue("127.0.0.1", is_expired=True)) as server:
         start(server, certificate=str(ours.path))
         assert_held(server, "certificate", "tls failed")
 
@@ -118,17 +125,18 @@ def test_expired(protocol: Protocol, ours: Authority) -> None:
 def test_corrected(protocol: Protocol, ours: Authority, theirs: Authority) -> None:
     """Once the server shows a good certificate, what was held arrives."""
     port = closed_port()
-    with Collector(protocol, identity=theirs.issue("localhost"), port=port) as wrong:
-        start(wrong, certificate=str(ours.path))
+    endpoint = f"https://127.0.0.1:{port}"
+    with Collector(protocol, identity=theirs.issue("127.0.0.1"), port=port) as wrong:
+        start(wrong, endpoint=endpoint, certificate=str(ours.path))
         assert_held(wrong, "certificate")
-    with serving(protocol, ours.issue("localhost"), port=port) as server:
+    with serving(protocol, ours.issue("127.0.0.1"), port=port) as server:
         fo.flush(timeout_s=8.0).unwrap()
         assert ledger().delivered == len(server.spans()) == 5
 
 
 def test_mutual(protocol: Protocol, ours: Authority, theirs: Authority) -> None:
     """A server that wants a client certificate gets ours, and nobody else gets in."""
-    identity = ours.issue("localhost")
+    identity = ours.issue("127.0.0.1")
     with serving(protocol, identity, client_ca=ours.path) as server:
         key, chain = theirs.issue("client@example.org")
         files = {"client_certificate": str(chain), "client_key": str(key)}
@@ -167,7 +175,7 @@ def test_no_quiet_switch(
     """No variable makes https:// mean less than that."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with serving(protocol, theirs.issue("localhost")) as server:
+    with serving(protocol, theirs.issue("127.0.0.1")) as server:
         start(server, certificate=str(ours.path))
         assert_held(server, "tls failed")
 
@@ -177,7 +185,7 @@ def test_never_downgraded(protocol: Protocol, ours: Authority) -> None:
     with serving(protocol, None) as server:
         start(
             server,
-            endpoint=f"https://localhost:{server.port}",
+            endpoint=f"https://127.0.0.1:{server.port}",
             certificate=str(ours.path),
         )
         assert_held(server, "tls")
@@ -185,8 +193,8 @@ def test_never_downgraded(protocol: Protocol, ours: Authority) -> None:
 
 def test_plain_to_a_tls_port(protocol: Protocol, ours: Authority) -> None:
     """http:// to a port that speaks TLS delivers nothing and burns nothing."""
-    with serving(protocol, ours.issue("localhost")) as server:
-        start(server, endpoint=f"http://localhost:{server.port}")
+    with serving(protocol, ours.issue("127.0.0.1")) as server:
+        start(server, endpoint=f"http://127.0.0.1:{server.port}")
         assert_held(server)
 
 
@@ -202,12 +210,31 @@ def test_wrong_protocol(spoken: Protocol, port_speaks: Protocol) -> None:
 
 def test_file_that_is_gone(protocol: Protocol, ours: Authority) -> None:
     """A certificate file that vanishes while the program runs holds the records."""
-    with serving(protocol, ours.issue("localhost")) as server:
+    with serving(protocol, ours.issue("127.0.0.1")) as server:
         start(server, certificate=str(ours.path))
         ours.path.rename(ours.path.with_suffix(".away"))
         assert_held(server, "certificate")
         ours.path.with_suffix(".away").rename(ours.path)
         fo.flush(timeout_s=5.0).unwrap()
+        assert ledger().delivered == 5
+
+
+def test_renewed(protocol: Protocol, ours: Authority, theirs: Authority) -> None:
+    """A client certificate that is replaced in its file is used at the next try."""
+    identity = ours.issue("127.0.0.1")
+    good = ours.issue("client@example.org")
+    key, chain = theirs.issue("client@example.org")
+    with serving(protocol, identity, client_ca=ours.path) as server:
+        start(
+            server,
+            certificate=str(ours.path),
+            client_certificate=str(chain),
+            client_key=str(key),
+        )
+        assert_held(server)
+        good[0].replace(key)
+        good[1].replace(chain)
+        fo.flush(timeout_s=8.0).unwrap()
         assert ledger().delivered == 5
 
 
@@ -259,3 +286,17 @@ def test_no_false_alarm(
     """Loopback, TLS and headers that are no secret are nothing to warn about."""
     fo.setup("shop", endpoint=endpoint, headers=headers).unwrap()
     assert not insecure_lines(caplog)
+
+
+def test_credentials_in_the_address(
+    http_collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """User and password of the address are sent, and shown nowhere."""
+    endpoint = f"http://user:s3cr3t@127.0.0.1:{http_collector.port}"
+    start(http_collector, endpoint=endpoint)
+    http_collector.answer_next(UNAUTHENTICATED)
+    make([1])
+    fo.flush(timeout_s=5.0).unwrap()
+    (_, request) = http_collector.requests()
+    assert request.headers["authorization"] == "Basic dXNlcjpzM2NyM3Q="
+    assert "s3cr3t" not in caplog.text + str(fo.status())

@@ -51,6 +51,10 @@ _HINTS = {
     "RESOURCE_EXHAUSTED": "; the request is too large for it and is sent in parts",
     "UNIMPLEMENTED": "; is it an OTLP server?",
 }
+# The codes that the client library uses for trouble of its own; servers do too.
+_OF_THE_CLIENT = frozenset(
+    {"UNAVAILABLE", "UNKNOWN", "INTERNAL", "CANCELLED", "RESOURCE_EXHAUSTED"}
+)
 # What the client library says when no connection came about.
 _NOT_CONNECTED = ("failed to connect", "errors resolving", "dns resolution")
 _NOT_GRPC = (
@@ -143,14 +147,22 @@ class GrpcTransport:
             return accepted(self._endpoint.signal, body, None)
         if code == "DEADLINE_EXCEEDED" and "Deadline Exceeded" in details:
             return self._late()
-        trouble = _trouble(details)
+        trouble = _trouble(details) if code in _OF_THE_CLIENT else None
         if trouble is not None:
+            if not self._endpoint.insecure:
+                self._drop()  # the next try reads the certificate files again
             return self._failed(*trouble, may_have_arrived=trouble[1] == "cut")
         delay_s = _retry_info_s(error)
         if code in self._retryable or (
             code == "RESOURCE_EXHAUSTED" and delay_s is not None
         ):
-            return self._retry(code, details, delay_s)
+            said = f"{self._endpoint.shown} answered {code}: {one_line(details)}"
+            return Verdict(
+                Outcome.RETRY,
+                f"grpc_{code}",
+                f"{said}; retrying",
+                retry_after_s=delay_s,
+            )
         if _has_any(details, _NOT_GRPC) and code not in _OUTCOMES:
             return self._failed(Outcome.HOLD, "protocol", _NO_GRPC)
         return Verdict(
@@ -169,24 +181,14 @@ class GrpcTransport:
     def _late(self) -> Verdict:
         # A connection whose other end is gone says nothing for a quarter of an hour:
         # the next request goes over a new one.
-        self.close()
-        self._call = self._channel = None
+        self._drop()
         return self._failed(
             Outcome.RETRY, "timeout", "no answer in time", may_have_arrived=True
         )
 
-    def _retry(self, code: str, details: str, delay_s: float | None) -> Verdict:
-        if _has_any(details, _NOT_CONNECTED):
-            why = one_line(details)
-            if "refused" in details:
-                why = "connection refused; is a collector running?"
-            return self._failed(Outcome.RETRY, "unreachable", why)
-        return Verdict(
-            Outcome.RETRY,
-            f"grpc_{code}",
-            f"{self._endpoint.shown} answered {code}: {one_line(details)}; retrying",
-            retry_after_s=delay_s,
-        )
+    def _drop(self) -> None:
+        self.close()
+        self._call = self._channel = None
 
     def _failed(
         self,
@@ -220,13 +222,13 @@ def _trouble(details: str) -> tuple[Outcome, str, str] | None:
     if details == "Invalid metadata":
         return Outcome.HOLD, "headers", "a header is not legal, see `headers`"
     if _has_any(details, _NOT_CONNECTED):
-        return _misconfigured(details)
+        return _not_connected(details)
     if _has_any(details, _CUT):
         return Outcome.RETRY, "cut", f"the connection was cut: {one_line(details)}"
     return None
 
 
-def _misconfigured(details: str) -> tuple[Outcome, str, str] | None:
+def _not_connected(details: str) -> tuple[Outcome, str, str]:
     if _has_any(details, _NOT_GRPC):
         return Outcome.HOLD, "protocol", _NO_GRPC
     if _has_any(details, _NOT_TLS):
@@ -234,7 +236,10 @@ def _misconfigured(details: str) -> tuple[Outcome, str, str] | None:
         return Outcome.HOLD, "protocol", why
     if _has_any(details, _TLS) and not _has_any(details, _TLS_BROKE_OFF):
         return Outcome.HOLD, "tls", f"TLS failed: {one_line(details, 300)}"
-    return None
+    why = one_line(details)
+    if "refused" in details:
+        why = "connection refused; is a collector running?"
+    return Outcome.RETRY, "unreachable", why
 
 
 def _has_any(text: str, signs: tuple[str, ...]) -> bool:

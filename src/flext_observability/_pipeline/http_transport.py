@@ -15,6 +15,7 @@ from ssl import (
 from typing import Any
 
 from requests import Session
+from requests.utils import get_auth_from_url
 
 from .client_identity import credential_provider, user_agent
 from .endpoint import Endpoint
@@ -62,7 +63,7 @@ class HttpTransport:
         if not provider:
             # Proxy variables hold, but ~/.netrc must not replace our headers, and a
             # server has nothing to store here.
-            self._session.auth = _unchanged
+            self._session.auth = _credentials(endpoint)
             self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # First: hooks of a credential provider may look at the body.
         self._session.hooks["response"].insert(0, _stay)
@@ -139,6 +140,14 @@ class HttpTransport:
     def close(self) -> None:
         """Drop the connection."""
         self._session.close()
+
+
+def _credentials(endpoint: Endpoint) -> Any:
+    """Give user and password of the address, unless a header says who we are."""
+    name, password = get_auth_from_url(endpoint.url)
+    if name and "authorization" not in endpoint.headers:
+        return name, password
+    return _unchanged
 
 
 def _unchanged(request: Any) -> Any:
