@@ -1,0 +1,533 @@
+"""S1: secrets leave by no door, and what stood around them stays readable.
+
+A canary is planted in every place a program can put one; afterwards it is looked for
+in everything that left or stayed behind.
+"""
+
+import io
+import json
+import logging
+import re
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.trace import Link, SpanContext, Status, StatusCode
+
+import flext_observability as fo
+from tests.fixtures.collector import Collector, closed_port
+from tests.fixtures.library import assert_balanced, flush, start
+
+CANARY = "k4n4ry-9f8e7d6c5b4a"
+# A canary in the shape of each thing that is recognised by its shape alone.
+JWT = f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.{CANARY}"
+PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{CANARY}\n-----END RSA PRIVATE KEY-----"
+BASIC = "Basic dXNlcjprNG40cnktOWY4ZTdkNmM1YjRh"  # user:k4n4ry-9f8e7d6c5b4a
+TOKENS = {
+    "jwt": JWT,
+    "private key": PEM,
+    "basic": BASIC,
+    "bearer": f"Bearer {CANARY}",
+    "aws": "AKIAK4N4RY9F8E7D6C5B",
+    "github": "ghp_k4n4ry9f8e7d6c5b4ak4n4ry9f8e7d6c5b4a",
+    "slack": "xoxb-123456789012-k4n4ry9f8e7d6c5b4a",
+    "stripe": "sk_live_k4n4ry9f8e7d6c5b4a",
+    "google": "AIzaSyk4n4ry9f8e7d6c5b4ak4n4ry9f8e7d6c5",
+}
+# What no output may hold, any case.
+TRACES = re.compile(r"k4n4ry|azRuNHJ5|prNG40cnkt|AKIAK4N4RY", re.IGNORECASE)
+
+# What stands around a secret, which is at the dots, and what goes with it.
+AROUND = {
+    "login failed: password=..., user=bob": CANARY,
+    '{"user": "bob", "password": "...", "n": 1}': CANARY,
+    "{'passwd': '...', 'n': 1}": CANARY,
+    "pwd: ...": CANARY,
+    "GET https://shop.test/a?token=...&page=2": CANARY,
+    "https://s3.test/x?X-Amz-Signature=...&n=1": CANARY,
+    "connect postgres://app:...@db:5432/shop": CANARY,
+    "redis://:...@cache:6379/0": CANARY,
+    "Server=db;User Id=sa;Password=...;Database=x": CANARY,
+    "AccountName=a;AccountKey=...;Suffix=b": f"{CANARY}==",
+    "ALTER USER bob IDENTIFIED BY '...'": CANARY,
+    "CREATE ROLE bob WITH PASSWORD '...' LOGIN": CANARY,
+    "SELECT id FROM users WHERE password = '...' AND id = 3": CANARY,
+    "Authorization: Bearer ...": CANARY,
+    "Authorization: Digest ...\nHost: shop": f'username="a", response="{CANARY}"',
+    "Cookie: ...\nHost: shop": f"sid={CANARY}; theme=dark",
+    "mysqldump --password ... shop": CANARY,
+    "deploy --api-key=... --verbose": CANARY,
+    "<user><password>...</password></user>": CANARY,
+    "key is ... and more": PEM,
+    "got ....": JWT,
+    'body "{\\"secret\\": \\"...\\"}"': CANARY,
+    "headers: [(b'authorization', b'...'), (b'host', b'a')]": CANARY,
+    "secret_key => ...": CANARY,
+    "redirect=https%3A%2F%2Fx%3Faccess_token%3D...": CANARY,
+    "the API key: ...": CANARY,
+}
+SENTENCES = {
+    around.replace("...", secret, 1): around.replace("...", "[redacted]", 1)
+    for around, secret in AROUND.items()
+}
+
+SECRET_NAMES = (
+    *("password", "user.password", "db_password", "dbPassword", "DB_PASSWORD"),
+    *("passwd", "mysql_pwd", "secret", "client_secret", "clientSecret", "token"),
+    *("access_token", "refreshToken", "x-auth-token", "api_key", "apiKey", "APIKEY"),
+    *("http.request.header.authorization", "http.request.header.cookie"),
+    *("http.response.header.set-cookie", "http.request.header.x-api-key"),
+    *("proxy-authorization", "private_key", "ssh-key", "session_id", "sessionId"),
+    *("PHPSESSID", "connect.sid", "csrf_token", "X-XSRF-TOKEN", "credentials"),
+    *("aws_secret_access_key", "passphrase", "credit_card", "cvv", "ssn", "auth"),
+)
+HARMLESS_NAMES = (
+    *("token_count", "author", "authority", "passenger", "max_tokens", "monkey"),
+    *("gen_ai.usage.input_tokens", "gen_ai.token.type", "session.id", "primary_key"),
+    *("tokenizer", "password_length", "token_type", "cookie_name", "bypass", "key"),
+    *("code.function.name", "http.route", "db.query.text", "url.query", "secretary"),
+    *("authorized", "auth.method", "compass", "partition_key", "user.id"),
+)
+
+
+def leaks(shown: object) -> list[str]:
+    """Where a canary shows, with what stands around it."""
+    text = shown if isinstance(shown, str) else repr(shown)
+    return [text[max(0, m.start() - 60) : m.end() + 20] for m in TRACES.finditer(text)]
+
+
+def received(collector: Collector) -> str:
+    """Everything that arrived, as the bytes of the wire."""
+    return "".join(
+        request.message.SerializeToString().decode("latin-1") + repr(request.headers)
+        for request in collector.requests()
+    )
+
+
+class PlantedError(Exception):
+    """An exception whose text holds a secret."""
+
+
+def plant(handle: fo.FlextObservability) -> None:
+    """Put the canary wherever a program can put one."""
+    _plant_on_spans(handle)
+    _plant_in_logs(handle)
+    _plant_in_metrics()
+    _plant_in_entities()
+
+
+def _fail() -> None:
+    password = CANARY  # a local, which no stack trace shows
+    message = f"cannot log in with password={password}"
+    raise PlantedError(message)
+
+
+def _plant_on_spans(handle: fo.FlextObservability) -> None:
+    sentence = f"failed with token={CANARY}"
+    attributes: dict[str, Any] = {
+        "password": CANARY,
+        "http.request.header.authorization": (f"Bearer {CANARY}",),
+        "url.full": f"https://bob:{CANARY}@shop.test/?token={CANARY}",
+        "db.query.text": f"ALTER USER bob IDENTIFIED BY '{CANARY}'",
+        "nested": {"inside": [{"api_key": CANARY}, {"a": sentence}]},
+        "pairs": [["cookie", f"sid={CANARY}"], ["host", "shop"]],
+        "process.command_args": ["app", "--password", CANARY, f"--token={CANARY}"],
+        "bytes": f"password={CANARY}".encode(),
+        f"https://bob:{CANARY}@shop.test": "a secret in a name",
+        "numbers.password": 4711,
+        **{f"token.{name}": token for name, token in TOKENS.items()},
+        **{f"text {place}": text for place, text in enumerate(TOKENS.values())},
+        **{f"sentence {place}": text for place, text in enumerate(SENTENCES)},
+    }
+    with fo.flext_span("planted", attributes=attributes) as span:
+        span.add_event(sentence, {"password": CANARY, "text": sentence})
+        span.set_status("error", sentence)
+    context = SpanContext(1, 2, is_remote=True)
+    plain = handle.tracer.start_span(
+        sentence,
+        attributes=attributes,
+        links=[Link(context, {"secret": CANARY, "text": sentence})],
+    )
+    plain.add_event("plain", {"authorization": CANARY})
+    plain.set_status(Status(StatusCode.ERROR, sentence))
+    plain.end()
+    with pytest.raises(PlantedError), fo.flext_span("raising"):
+        _fail()
+    with (
+        pytest.raises(PlantedError),
+        handle.tracer.start_as_current_span("raising plain"),
+    ):
+        _fail()
+    with pytest.raises(PlantedError):
+        fo.flext_monitor_function("monitored")(_fail)()
+
+
+def _plant_in_logs(handle: fo.FlextObservability) -> None:
+    for sentence in SENTENCES:
+        fo.get_logger("shop").error(sentence)
+    fo.get_logger("shop").error("context", password=CANARY, data={"token": CANARY})
+    fo.FlextStructuredLogger("shop").bind(api_key=CANARY).error("bound")
+    logging.getLogger("shop").error("password=%s", CANARY, extra={"secret": CANARY})
+    handle.logger.emit(
+        body={"password": CANARY, "list": [f"pwd={CANARY}"]},
+        attributes={"token": CANARY},
+        event_name=f"token={CANARY}",
+    )
+    try:
+        _fail()
+    except PlantedError:
+        fo.get_logger("shop").exception("it failed")
+        logging.getLogger("shop").exception("it failed")
+
+
+def _plant_in_metrics() -> None:
+    labels = {"password": CANARY, "url": f"https://bob:{CANARY}@shop.test/"}
+    fo.flext_counter("planted").add(1, labels)
+    fo.flext_histogram("planted.time", unit="s").record(1, labels)
+    fo.flext_gauge("planted.now", description=f"token={CANARY}").set(1, labels)
+
+    def observe(_: CallbackOptions) -> list[Observation]:
+        return [Observation(1, {"secret": CANARY})]
+
+    meter = metrics.get_meter("plain", attributes={"api_key": CANARY})
+    meter.create_observable_gauge("planted.seen", [observe])
+
+
+def _plant_in_entities() -> None:
+    text = f"password={CANARY}"
+    fo.flext_create_metric("made", 1, tags={"token": CANARY}).unwrap()
+    with fo.flext_create_trace("made", context={"secret": CANARY, "a": text}).unwrap():
+        pass
+    fo.flext_create_alert("made", "error", text, {"api_key": CANARY}).unwrap()
+    fo.flext_create_health_check("db", "unhealthy", text, {"password": CANARY}).unwrap()
+    fo.flext_create_log_entry("error", text, {"cookie": CANARY}).unwrap()
+
+
+@pytest.fixture
+def stderr(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What was written on both standard streams."""
+    return lambda: "".join(capfd.readouterr())
+
+
+def test_collector(collector: Collector, stderr: Callable[[], str]) -> None:
+    """Nothing of it reaches the collector, standard error or the status."""
+    handle = start(
+        collector, resource_attributes={"deploy.token": CANARY, "note": f"pwd={CANARY}"}
+    )
+    plant(handle)
+    flush()
+    assert len(collector.spans()) >= 6
+    assert len(collector.logs()) >= len(SENTENCES)
+    assert set(collector.metric("planted").attributes.values()) == {
+        "[redacted]",
+        "https://bob:[redacted]@shop.test/",
+    }
+    assert leaks(received(collector)) == []
+    assert leaks(stderr()) == []
+    assert leaks(str(fo.status())) == []
+    assert_balanced()
+
+
+def test_console_and_memory(stderr: Callable[[], str]) -> None:
+    """Neither the console exporter nor the records in memory show it."""
+    handle = fo.setup("shop", exporters=["console", "memory"]).unwrap()
+    plant(handle)
+    flush()
+    memory = handle.memory
+    assert memory is not None
+    shown: list[object] = []
+    for span in memory.spans:
+        shown += span.name, dict(span.attributes or {}), span.status.description
+        shown += [(e.name, dict(e.attributes or {})) for e in span.events]
+        shown += [dict(link.attributes or {}) for link in span.links]
+    for record in memory.logs:
+        log = record.log_record
+        shown += log.body, log.event_name, dict(log.attributes or {})
+    assert len(memory.spans) >= 6
+    assert leaks(shown) == []
+    assert leaks(memory.metrics) == []
+    text = stderr()
+    assert "planted" in text
+    assert leaks(text) == []
+
+
+def test_metrics_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page that Prometheus scrapes does not show it."""
+    port = closed_port()
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(port))
+    handle = fo.setup(
+        "shop", exporters=["prometheus"], resource_attributes={"deploy.token": CANARY}
+    ).unwrap()
+    plant(handle)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+        text = page.read().decode()
+    assert "planted_total" in text
+    assert leaks(text) == []
+
+
+def test_spool(tmp_path: Path) -> None:
+    """The bytes on the disk, while the collector is away, do not hold it."""
+    headers = {"authorization": f"Bearer {CANARY}"}
+    handle = fo.setup(
+        "shop",
+        endpoint=f"http://127.0.0.1:{closed_port()}",
+        protocol="http/protobuf",
+        headers=headers,
+        durability="record",
+        spool_dir=tmp_path / "state",
+    ).unwrap()
+    plant(handle)
+    fo.flush(0.3)
+    files = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    content = b"".join(path.read_bytes() for path in files)
+    assert b"planted" in content
+    assert b"it failed" in content
+    assert leaks(content.decode("latin-1")) == []
+    assert not [path for path in files if leaks(str(path))]
+
+
+@pytest.mark.parametrize("sentence", SENTENCES, ids=AROUND)
+def test_the_rest_stays_readable(http_collector: Collector, sentence: str) -> None:
+    """Only the secret part goes."""
+    start(http_collector)
+    with fo.flext_span("text", {"text": sentence}):
+        pass
+    flush()
+    assert http_collector.span("text").attributes["text"] == SENTENCES[sentence]
+
+
+@pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS.keys())
+def test_tokens_in_a_sentence(http_collector: Collector, token: str) -> None:
+    """A token is seen wherever it stands."""
+    start(http_collector)
+    with fo.flext_span(f"sent {token} away"):
+        pass
+    flush()
+    (span,) = http_collector.spans()
+    scheme = token.split(maxsplit=1)[0]
+    assert span.name in {"sent [redacted] away", f"sent {scheme} [redacted] away"}
+
+
+def test_names(http_collector: Collector) -> None:
+    """A name tells a secret by its words; names that only look alike do not."""
+    start(http_collector)
+    with fo.flext_span("names", dict.fromkeys(SECRET_NAMES + HARMLESS_NAMES, "plain")):
+        pass
+    flush()
+    found = http_collector.span("names").attributes
+    assert [n for n in SECRET_NAMES if found[n] != "[redacted]"] == []
+    assert [n for n in HARMLESS_NAMES if found[n] != "plain"] == []
+
+
+def test_harmless_texts(http_collector: Collector) -> None:
+    """Ordinary texts arrive as they are."""
+    texts = [
+        "GET /orders?page=2&sort=price",
+        "SELECT id FROM orders WHERE total > 5 AND name = 'x'",
+        "bearer token missing",
+        "Basic authentication failed",
+        "time=2026-01-01T00:00:00Z level=info msg=ok",
+        "https://host:8080/users/@me",
+        "ssh://git@github.com/shop.git",
+        "max_tokens=100, temperature=0.5",
+        "KeyError: 'user'",
+        "password reset for bob",
+        "password=None",
+        "key=value",
+        "mail bob@example.com",
+        "TypeError: unsupported operand type(s) for +: 'int' and 'str'",
+    ]
+    start(http_collector)
+    for text in texts:
+        with fo.flext_span("text", {"text": text}):
+            pass
+    flush()
+    found = [span.attributes["text"] for span in http_collector.spans()]
+    assert found == texts
+
+
+def test_entities_keep_what_they_were_given(http_collector: Collector) -> None:
+    """What is emitted is redacted, what the program stored is its own."""
+    start(http_collector)
+    made = fo.flext_create_log_entry("error", f"pwd={CANARY}", {"cookie": CANARY})
+    entry = made.unwrap()
+    flush()
+    assert (entry.message, entry.context) == (f"pwd={CANARY}", {"cookie": CANARY})
+    (log,) = http_collector.logs()
+    assert (log.body, log.attributes["cookie"]) == ("pwd=[redacted]", "[redacted]")
+
+
+# -- the user's own rules
+
+
+def test_further_names_and_patterns(
+    http_collector: Collector, stderr: Callable[[], str]
+) -> None:
+    """Words and patterns of the user's redact more."""
+    start(
+        http_collector,
+        redact_keys=["iban", "customer.nr"],
+        redact_patterns=[r"\b\d{4}-\d{4}\b"],
+    )
+    with fo.flext_span(
+        "own",
+        {
+            "customerIban": "DE00",
+            "customer_nr": 4,
+            "customer": "bob",
+            "text": "iban=DE00 card 1234-5678 of bob",
+        },
+    ):
+        fo.get_logger("shop").warning("card 1234-5678")
+    flush()
+    assert http_collector.span("own").attributes == {
+        "customerIban": "[redacted]",
+        "customer_nr": "[redacted]",
+        "customer": "bob",
+        "text": "iban=[redacted] card [redacted] of bob",
+    }
+    assert "1234-5678" not in stderr()
+
+
+def test_callback_redacts_more_and_spares(http_collector: Collector) -> None:
+    """A callback is asked first: a value of its own, the value itself, or None."""
+
+    def redact(name: str, value: object) -> object:
+        if name == "user.email":
+            return "somebody"
+        if name == "session_id":
+            return value
+        return None
+
+    start(http_collector, redact=redact)
+    with fo.flext_span(
+        "asked",
+        {
+            "user.email": "bob@example.com",
+            "session_id": "public-1",
+            "password": CANARY,
+            "nested": {"user.email": "bob@example.com"},
+        },
+    ):
+        fo.get_logger("shop").warning("asked", **{"user.email": "bob@example.com"})
+    flush()
+    assert http_collector.span("asked").attributes == {
+        "user.email": "somebody",
+        "session_id": "public-1",
+        "password": "[redacted]",
+        "nested": {"user.email": "somebody"},
+    }
+    assert http_collector.log("asked").attributes["user.email"] == "somebody"
+
+
+def test_a_callback_that_raises(
+    http_collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it was asked about is redacted, and it is said once."""
+
+    def redact(name: str, value: object) -> object:
+        raise RuntimeError(CANARY)
+
+    start(http_collector, redact=redact)
+    for _ in range(20):
+        with fo.flext_span("asked", {"a": "b"}):
+            pass
+    flush()
+    assert [s.attributes for s in http_collector.spans()] == [{"a": "[redacted]"}] * 20
+    said = [r for r in caplog.records if "redact" in r.getMessage()]
+    assert len(said) == 1
+    assert leaks(caplog.text) == []
+
+
+def test_a_callback_may_return_anything(http_collector: Collector) -> None:
+    """What a callback returns is made legal."""
+    start(http_collector, redact=lambda _name, _value: {"\ud800": {2**70}})
+    with fo.flext_span("asked", {"a": "b"}):
+        pass
+    flush()
+    assert http_collector.span("asked").attributes == {"a": {"?": [str(2**70)]}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"redact_patterns": ["("]}, "redact_patterns: "),
+        ({"redact_patterns": ["a*"]}, "redact_patterns: "),
+        ({"redact": 3}, "redact: "),
+    ],
+)
+def test_rules_that_are_none(fields: dict[str, Any], reason: str) -> None:
+    """A pattern or callback that is none is named by setup."""
+    result = fo.setup("shop", exporters=["none"], **fields)
+    assert result.is_failure
+    assert f"Invalid configuration: {reason}" in str(result.error)
+
+
+def test_switched_off(http_collector: Collector) -> None:
+    """Without redaction everything arrives; the user's own rules still hold."""
+    start(http_collector, redaction=False, redact_keys=["iban"])
+    text = f"password={CANARY}"
+    with fo.flext_span("open", {"password": CANARY, "text": text, "iban": "DE00"}):
+        pass
+    flush()
+    assert http_collector.span("open").attributes == {
+        "password": CANARY,
+        "text": text,
+        "iban": "[redacted]",
+    }
+
+
+# -- time
+
+HARD = {
+    "names": "a=",
+    "secrets": "password=x ",
+    "parameters": "&token=",
+    "two words": "api key=",
+    "urls": "://a:b@",
+    "open quotes": "password='",
+    "keys": "-----BEGIN PRIVATE KEY",
+    "tokens": "eyJaaaaaaaaa.",
+    "bearers": "Bearer a ",
+    "cookies": "cookie: a=b; ",
+    "brackets": "token[",
+    "backslashes": "\\",
+    "sql": "identified by ",
+    "elements": "<password>",
+    "options": "--password ",
+    "one word": "a",
+}
+
+
+@pytest.mark.parametrize("piece", HARD.values(), ids=HARD.keys())
+def test_a_megabyte_of_the_worst(http_collector: Collector, piece: str) -> None:
+    """A megabyte made to keep patterns busy costs milliseconds, not seconds."""
+    text = (piece * (1_000_000 // len(piece) + 1))[:1_000_000] + " password= ://@ '"
+    start(http_collector)
+    began = time.process_time()
+    with fo.flext_span("worst", {"text": text}):
+        pass
+    flush()
+    spent_s = time.process_time() - began
+    assert http_collector.span("worst").attributes["text"]
+    assert spent_s < 0.5, f"{spent_s * 1000:.0f} ms"
+
+
+def test_stderr_lines_are_redacted_before_setup(stderr: Callable[[], str]) -> None:
+    """A logger writes lines before setup, and keeps secrets off them too."""
+    fo.get_logger("shop").error(f"token={CANARY}", password=CANARY)
+    line = stderr()
+    assert json.loads(line)["message"] == "token=[redacted]"
+    assert leaks(line) == []
+
+
+def test_own_stream_is_text() -> None:
+    """The canary is found where it is: the test can fail."""
+    stream = io.StringIO(f"x password={CANARY}")
+    assert len(leaks(stream.getvalue())) == 1
+    assert len(leaks(BASIC)) == 1
