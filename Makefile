@@ -43,7 +43,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@touch $(VENV)/.runtime $@
 
 ##@ Test
-.PHONY: test test-main test-interpreters test-unit test-integration test-e2e test-fast coverage-html
+.PHONY: test test-main test-interpreters test-unit test-integration test-e2e test-faults test-fast coverage-html
 test: test-main test-interpreters ## all tests with the coverage gate, and the unit part on every other Python
 
 test-main: $(VENV)/.dev
@@ -60,6 +60,9 @@ test-integration: $(VENV)/.dev ## the real SDK against a real OTLP server over s
 
 test-e2e: $(VENV)/.dev ## against programs we did not write
 	$(PYTEST) tests/e2e
+
+test-faults: $(VENV)/.dev ## kills, outages, full disks, bad clocks: the slow ones too
+	$(PYTEST) -m 'slow or not slow' tests/faults
 
 test-fast: $(VENV)/.dev ## all tests on one Python, without coverage
 	$(PYTEST) --exitfirst

@@ -1,0 +1,1 @@
+"""Faults, for real: killed processes, dead collectors, bad clocks, refused threads."""

@@ -1,0 +1,89 @@
+"""R1: what survives `kill -9` while the collector is up."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.rig import Ended, Run, assert_balanced
+
+WINDOW_RECORDS = 512
+WINDOW_MS = 100.0
+
+points = pytest.mark.parametrize(
+    "kills",
+    [5, pytest.param(25, marks=[pytest.mark.slow, pytest.mark.timeout(300)])],
+)
+
+
+def kill_some(
+    run: Run, kills: int, durability: str, seeded: random.Random
+) -> tuple[list[Ended], dict[str, int]]:
+    """Kill that many children in their hot loops; drain; give them and the drops."""
+    ended: list[Ended] = []
+    for _ in range(kills):
+        child = run.start(count=None, setup={"durability": durability})
+        child.wait_count(seeded.randrange(1, 12_000))
+        ended.append(child.kill())
+    status = run.drain()
+    assert_balanced(status)
+    return ended, status["signals"]["traces"]["dropped"]
+
+
+@points
+def test_record(
+    run: Run, kills: int, seeded: random.Random, figure: Callable[..., None]
+) -> None:
+    """With `record`, no finished record is lost, wherever the process is killed."""
+    ended, dropped = kill_some(run, kills, "record", seeded)
+    made = sum(len(each.finished) for each in ended)
+    figure(
+        "R1-record",
+        kills=kills,
+        finished=made,
+        lost=len(run.lost()),
+        duplicates=run.duplicates(),
+        crash=dropped.get("crash", 0),
+    )
+    assert not run.lost()
+    assert run.duplicates() <= kills * WINDOW_RECORDS
+
+
+@points
+def test_batch(
+    run: Run, kills: int, seeded: random.Random, figure: Callable[..., None]
+) -> None:
+    """With `batch`, a kill costs at most the last 512 records or 100 ms, counted."""
+    ended, dropped = kill_some(run, kills, "batch", seeded)
+    windows = [run.window(each) for each in ended]
+    lost = len(run.lost())
+    figure(
+        "R1-batch",
+        kills=kills,
+        finished=sum(len(each.finished) for each in ended),
+        lost=lost,
+        worst_records=max(records for records, _ in windows),
+        worst_ms=round(max(ms for _, ms in windows), 1),
+        duplicates=run.duplicates(),
+        crash=dropped.get("crash", 0),
+    )
+    assert max(records for records, _ in windows) <= WINDOW_RECORDS + 1
+    assert max(ms for _, ms in windows) <= WINDOW_MS
+    # The kill may fall between the record and the child's own count of it.
+    # What the killed ones adopted from each other died with their ledgers; the kill may
+    # fall between the end of a record and the child's own count of it.
+    assert windows[-1][0] - 1 <= dropped.get("crash", 0) <= lost + kills
+
+
+def test_batch_of_threads(
+    run: Run, seeded: random.Random, figure: Callable[..., None]
+) -> None:
+    """Four threads at once exceed the window by at most a record each."""
+    child = run.start(count=None, threads=4, setup={"durability": "batch"})
+    child.wait_count(seeded.randrange(2_000, 12_000))
+    ended = child.kill()
+    status = run.drain()
+    assert_balanced(status)
+    lost = len(run.lost())
+    figure("R1-threads", finished=len(ended.finished), lost=lost)
+    assert lost <= WINDOW_RECORDS + 4
