@@ -51,16 +51,21 @@ class Adoption:
             self._running.release()
 
     def _take_some(self) -> bool:
+        holdings = self._holdings
         taken = False
         while self._backlog and self._has_place():
             taken = self._take(self._backlog.popleft()) or taken
+        with holdings.lock:
+            for directory in holdings.others:
+                # Counts from here: before, who delivers may have waited for this.
+                directory.held_since = min(directory.held_since, time.monotonic())
         return taken
 
     def _has_place(self) -> bool:
         with self._holdings.lock:
             if len(self._holdings.others) < _HELD_LIMIT:
                 return True
-            # By then every signal that is delivered here was asked for.
+            # After that time every signal that is delivered here was asked for.
             return self._holdings.shed(time.monotonic() - _INTERVAL_S)
 
     def _search(self) -> None:

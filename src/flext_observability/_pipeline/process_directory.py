@@ -1,5 +1,6 @@
 """What one process wrote: segments that wait, and how far they are settled."""
 
+import math
 import os
 import time
 from contextlib import suppress
@@ -66,7 +67,7 @@ class ProcessDirectory:
         self._descriptors = descriptors
         self._last_number = 0
         self.name = locked.name
-        self.held_since = time.monotonic()
+        self.held_since = math.inf
         self.segments: list[Segment] = []
         self.current: Segment | None = None
         self.is_removed = False
