@@ -80,6 +80,7 @@ class GrpcTransport:
         self._retryable = _retryable_codes()
         self._channel: Any = None
         self._call: Any = None
+        self._held: Verdict | None = None  # why no connection came about lately
 
     def _connect(self) -> Any:
         options = [
@@ -138,6 +139,7 @@ class GrpcTransport:
             return self._failed(Outcome.HOLD, "tls", why)
         except Exception as error:  # noqa: BLE001 - closed channel, a provider's own
             return self._failed(Outcome.RETRY, "unreachable", type(error).__name__)
+        self._held = None
         return accepted(self._endpoint.signal, body, cast("bytes", reply))
 
     def _judge(self, error: Any, body: bytes) -> Verdict:
@@ -149,9 +151,7 @@ class GrpcTransport:
             return self._late()
         trouble = _trouble(details) if code in _OF_THE_CLIENT else None
         if trouble is not None:
-            if not self._endpoint.insecure:
-                self._drop()  # the next try reads the certificate files again
-            return self._failed(*trouble, may_have_arrived=trouble[1] == "cut")
+            return self._troubled(trouble, details)
         delay_s = _retry_info_s(error)
         if code in self._retryable or (
             code == "RESOURCE_EXHAUSTED" and delay_s is not None
@@ -177,6 +177,20 @@ class GrpcTransport:
         if self._endpoint.compression == "none" and _INFLATED_TOO_LARGE in details:
             return True  # a server says the same, but only about compressed requests
         return _REPLY_TOO_LARGE.search(details) is not None
+
+    def _troubled(self, trouble: tuple[Outcome, str, str], details: str) -> Verdict:
+        if not self._endpoint.insecure:
+            self._drop()  # the next try reads the certificate files again
+        verdict = self._failed(*trouble, may_have_arrived=trouble[1] == "cut")
+        if verdict.outcome is Outcome.HOLD:
+            self._held = verdict
+        elif self._held is not None and "ipv6:" in details:
+            # Of a host with two addresses only the last one tried is told about, and
+            # nobody listening on ::1 says nothing about the other one.
+            return self._held
+        else:
+            self._held = None
+        return verdict
 
     def _late(self) -> Verdict:
         # A connection whose other end is gone says nothing for a quarter of an hour:
