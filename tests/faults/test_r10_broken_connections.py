@@ -14,8 +14,8 @@ from tests.conftest import Certificates
 from tests.faults.client import ledger, make, start
 from tests.faults.peer import OK, Peer, read_request
 from tests.faults.server import CUT_AFTER_ACCEPTING, HANG, FaultServer, Reply
+from tests.fixtures.collector import ACCEPT, Answer, Collector, Relay
 from tests.fixtures.collector import HANG as HANG_OF_COLLECTOR
-from tests.fixtures.collector import Collector, Relay
 
 BATCH = 100
 # Of one whole request; the default is 10 s.
@@ -131,6 +131,39 @@ def test_half_open(collector: Collector) -> None:
         fo.shutdown(timeout_s=0.2)
 
 
+def test_reply_lost_over_grpc(grpc_collector: Collector) -> None:
+    """The reply is lost after the server accepted, over gRPC: one batch twice."""
+    with _Mutable(grpc_collector.port) as relay:
+        cuts = iter([relay.cut])
+
+        def ask(*_: object) -> Answer:
+            next(cuts, lambda: None)()
+            return ACCEPT
+
+        grpc_collector.answer_with(ask)
+        start(grpc_collector, endpoint=relay.endpoint)
+        make(range(BATCH))
+        fo.flush(timeout_s=10.0).unwrap()
+        assert len(grpc_collector.spans()) == 2 * BATCH
+        assert (ledger().delivered, ledger().retransmitted) == (BATCH, BATCH)
+        fo.shutdown(timeout_s=0.2)
+
+
+def test_away_over_grpc(grpc_collector: Collector) -> None:
+    """A server that is away for a moment, over gRPC: all arrives, nothing twice."""
+    start(grpc_collector)
+    make([0])
+    fo.flush(timeout_s=5.0).unwrap()
+    grpc_collector.close()
+    make(range(BATCH))
+    assert fo.flush(timeout_s=0.5).is_failure
+    with Collector("grpc", port=grpc_collector.port) as again:
+        fo.flush(timeout_s=10.0).unwrap()
+        assert len(again.spans()) == BATCH
+        assert (ledger().delivered, ledger().pending) == (1 + BATCH, 0)
+        fo.shutdown(timeout_s=0.2)
+
+
 class _Mutable(Relay):
     """A forwarder that can go silent on the connections it has."""
 
@@ -141,6 +174,12 @@ class _Mutable(Relay):
     def mute(self) -> None:
         """Swallow what comes over existing connections, and keep them open."""
         self._muted = set(self._sockets)
+
+    def cut(self) -> None:
+        """Close the connections it has."""
+        for each in list(self._sockets):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
     def _pump(self, source: socket.socket, sink: socket.socket, count: bool) -> None:  # noqa: FBT001
         with contextlib.suppress(OSError):
