@@ -138,7 +138,7 @@ def tell_status() -> None:
     """Print ``STATUS`` and the ledger as JSON."""
     status = fo.status()
     names = (field.name for field in dataclasses.fields(status))
-    plain = {name: getattr(status, name) for name in names}
+    plain = {name: getattr(status, name) for name in names} | {"ready": status.ready}
     say("STATUS " + json.dumps(plain, default=_plain))
 
 

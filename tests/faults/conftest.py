@@ -2,18 +2,21 @@
 
 import os
 import random
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.faults import figures
 from tests.faults.rig import Run
 from tests.faults.server import FaultServer
-from tests.fixtures.collector import Collector, Protocol
 
-_FIGURES: list[str] = []
+_ROW = re.compile(r"/test_([rs])(\d\d)_\w+\.py::")
+_passed: Counter[str] = Counter()
+_other: Counter[str] = Counter()
 
 
 @pytest.fixture
@@ -34,17 +37,6 @@ def run(tmp_path: Path, faults: FaultServer) -> Iterator[Run]:
 
 
 @pytest.fixture
-def both_protocols(protocol: Protocol) -> Iterator[FaultServer | Collector]:
-    """A well-behaved server of each protocol in turn."""
-    if protocol == "grpc":
-        with Collector("grpc") as collector:
-            yield collector
-    else:
-        with FaultServer() as server:
-            yield server
-
-
-@pytest.fixture
 def seeded() -> random.Random:
     """Random numbers; a failed test shows how to get the same ones again."""
     fresh = str(random.SystemRandom().getrandbits(32))
@@ -56,31 +48,37 @@ def seeded() -> random.Random:
 @pytest.fixture
 def figure() -> Callable[..., None]:
     """Tell what was measured: ``figure("R1", lost=0)``."""
-
-    def tell(promise: str, **values: Any) -> None:
-        shown = " ".join(f"{name}={value}" for name, value in values.items())
-        sys.stdout.write(f"\nFIGURE {promise} {shown}\n")
-
-    return tell
+    return figures.figure
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keep the lines of figures of every test."""
-    if report.when == "call":
-        name = report.nodeid.rpartition("/")[2]
-        _FIGURES.extend(
-            f"{line}  # {report.outcome}: {name}"
-            for line in report.capstdout.splitlines()
-            if line.startswith("FIGURE ")
-        )
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show the figures, and write them to the file that FLEXT_FIGURES names."""
-    if not _FIGURES:
+    """Keep the FIGURE lines of a test that passed; count it for its row."""
+    found = _ROW.search(f"/{report.nodeid}")
+    if found is None:
         return
-    terminalreporter.section("figures of the fault tests")
-    for line in sorted(_FIGURES):
-        terminalreporter.write_line(line)
-    if path := os.environ.get("FLEXT_FIGURES"):
-        Path(path).write_text("\n".join([*sorted(_FIGURES), ""]), "utf-8")
+    row = f"{found[1].upper()}{int(found[2])}"
+    if report.passed and report.when == "call":
+        _passed[row] += 1
+        _append(
+            line for line in report.capstdout.splitlines() if line.startswith("FIGURE ")
+        )
+    elif not report.passed:
+        _other[row] += 1
+
+
+def pytest_sessionfinish() -> None:
+    """Say of every row how many of its tests passed, whatever they measured."""
+    _append(
+        f"FIGURE {row} passed={_passed[row]}/{_passed[row] + _other[row]}"
+        for row in sorted(_passed | _other, key=lambda row: (row[0], int(row[1:])))
+    )
+
+
+def _append(lines: Iterable[str]) -> None:
+    """Write to the file that FLEXT_FIGURES names."""
+    path = os.environ.get("FLEXT_FIGURES")
+    if not path:
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)

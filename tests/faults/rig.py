@@ -186,6 +186,13 @@ class Child:
             found.update(range(base + 1, base + self._slots[2 + 2 * thread] + 1))
         return found
 
+    def memory_kib(self, field_name: str = "VmRSS") -> int:
+        """Its memory, as the system counts it; ``VmHWM`` for the peak."""
+        for line in Path(f"/proc/{self.pid}/status").read_text("utf-8").splitlines():
+            if line.startswith(f"{field_name}:"):
+                return int(line.split()[1])
+        raise AssertionError(field_name)
+
     @property
     def stderr(self) -> str:
         """What it said there so far."""
@@ -335,6 +342,10 @@ class Run:
         )
         self.children.append(child)
         return child
+
+    def settings(self, **setup: Any) -> str:
+        """Arguments of ``fo.setup`` as JSON, for programs of a test's own."""
+        return json.dumps({**self._setup, **setup})
 
     def finished(self) -> set[int]:
         """Numbers of all records that any child has finished; they must be over."""
