@@ -23,7 +23,7 @@ def kill_some(
     ended: list[Ended] = []
     for _ in range(kills):
         child = run.start(count=None, setup={"durability": durability})
-        child.wait_count(seeded.randrange(1, 12_000))
+        child.wait_count(seeded.randrange(1, 6_000))
         ended.append(child.kill())
     status = run.drain()
     assert_balanced(status)
@@ -80,7 +80,7 @@ def test_batch_of_threads(
 ) -> None:
     """Four threads at once exceed the window by at most a record each."""
     child = run.start(count=None, threads=4, setup={"durability": "batch"})
-    child.wait_count(seeded.randrange(2_000, 12_000))
+    child.wait_count(seeded.randrange(2_000, 6_000))
     ended = child.kill()
     status = run.drain()
     assert_balanced(status)
