@@ -22,6 +22,8 @@ Report = Callable[[str, str], None]
 
 _NAMES_KEPT = 4096
 _NAME_LENGTH_KEPT = 128
+_TEXTS_KEPT = 8192
+_TEXT_LENGTH_KEPT = 64
 _PAIR = 2
 _SCALARS = frozenset({bool, int, float, type(None)})
 
@@ -62,6 +64,7 @@ class Redactor:
         self._report = report
         self._known: dict[str, Secrecy] = {}
         self._parameters: dict[str, bool] = {}
+        self._clean: set[str] = set()  # short texts without a secret
         self._text = SecretText(
             lambda name: self.secrecy_of(name) is not Secrecy.NOTHING,
             self._is_secret_parameter,
@@ -126,16 +129,23 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Take secrets out of a text; the same object when it holds none."""
+        if text in self._clean:
+            return text
+        found = text
         try:
             if self._has_texts:
-                text = self._text.redacted(text)
+                found = self._text.redacted(found)
             for pattern in self._patterns:
-                if pattern.search(text):
-                    text = pattern.sub(REDACTED, text)
+                if pattern.search(found):
+                    found = pattern.sub(REDACTED, found)
         except Exception as error:  # noqa: BLE001 - whatever a pattern meets
             self._say("redact_patterns", error)
             return REDACTED
-        return text
+        if found is text and len(text) <= _TEXT_LENGTH_KEPT:
+            if len(self._clean) >= _TEXTS_KEPT:
+                self._clean.clear()
+            self._clean.add(text)
+        return found
 
     def value(self, name: str, value: AnyValue) -> AnyValue:
         """Take secrets out of a legal value; the same object when it holds none.

@@ -120,6 +120,11 @@ def clean_value(value: object, depth: int = 0) -> AnyValue:
             such; everything else becomes text.
         depth: How deep inside the attribute the value stands.
     """
+    kind = type(value)
+    if kind is str:
+        return legal_text(cast("str", value), _limits.text)
+    if kind is bool or kind is float or value is None:
+        return cast("bool | float | None", value)
     try:
         return _Walk(_limits.text).value(value, depth)
     except Exception:  # noqa: BLE001 - hostile __len__, __iter__, __eq__, …
@@ -295,12 +300,24 @@ def clean_attributes(attributes: object, depth: int = 0) -> dict[str, AnyValue]:
     found = cast("Mapping[object, object]", attributes)
     limit = C.VALUE_ITEMS_LIMIT if depth else _limits.attributes
     try:
+        if _is_dict(found) and len(found) <= limit:
+            return _clean_pairs(cast("dict[object, object]", found).copy(), depth)
         made = _Attributes(_limits.text).pairs(found, depth, limit)
     except Exception:  # noqa: BLE001 - hostile or changing mapping
         return {}
     if not depth and _REST in made:
         made[DROPPED_ATTRIBUTES] = len(found) - len(made) + 1
         del made[_REST]
+    return made
+
+
+def _clean_pairs(pairs: Mapping[object, object], depth: int) -> dict[str, AnyValue]:
+    """Do the usual case, which is on the program's time, in few steps."""
+    made: dict[str, AnyValue] = {}
+    for key, value in pairs.items():
+        name = legal_text(key, _limits.text) if type(key) is str else clean_text(key)
+        if name:
+            made[name] = clean_value(value, depth)
     return made
 
 
