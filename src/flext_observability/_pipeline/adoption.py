@@ -29,6 +29,10 @@ class Adoption:
         """Whether it is time to search again."""
         return time.monotonic() >= self._due_at
 
+    def take_more(self) -> bool:
+        """Go on with what the last search found; whether something was taken over."""
+        return bool(self._backlog) and self.run()
+
     def run(self) -> bool:
         """Take over what is free, some directories at a time.
 

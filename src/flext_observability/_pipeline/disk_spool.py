@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import TypeAlias
 
 from ..constants import DropReason, Signal
 from .adoption import Adoption
@@ -15,9 +16,13 @@ from .spool_directory import ServiceFolder
 
 _OVERFLOW_BYTES = 16 * 1024 * 1024
 # Segments that one lease may span.
-_PLAN_LIMIT = 8
+_PLAN_LIMIT = 64
+# A lease pins its files, so it must leave enough of the limit to make room in.
+_LEASES_PER_LIMIT = 4
 _FULL_PERCENT = 80
 _UNLIMITED = 1 << 62
+_ACCEPTED = {signal: 3 * number for signal, number in NUMBERS.items()}
+_Stretch: TypeAlias = tuple[Segment, tuple[int, int, int]]
 
 
 class DiskSpool:
@@ -147,24 +152,21 @@ class DiskSpool:
 
     def lease(self, signal: Signal, limit_bytes: int, limit_count: int) -> Lease | None:
         """Read the oldest batches: of dead processes, our own, then memory."""
-        while True:
+        size = min(limit_bytes, self._holdings.limit_bytes // _LEASES_PER_LIMIT)
+        while not self._holdings.is_closed:
             with self._holdings.guarded():
                 self._holdings.out.pop(signal, None)
                 self._holdings.served.add(NUMBERS[signal])
-                if self._holdings.is_closed:
-                    return None
                 directory = self._next(NUMBERS[signal])
-                if directory is None:
-                    return self._lease_memory(signal, limit_bytes, limit_count)
-                plan = _plan(directory, NUMBERS[signal])
-                pinned = [(segment, 0) for segment, _ in plan]
-                self._holdings.out[signal] = Place(directory, pinned)
-            reader = DiskReader(NUMBERS[signal], limit_bytes, limit_count)
+                plan = self._pin(signal, directory) if directory else []
+            if directory is None:
+                lease = self._lease_memory(signal, limit_bytes, limit_count)
+                if lease is None and self._adoption.take_more():
+                    continue
+                return lease
+            reader = DiskReader(NUMBERS[signal], size, limit_count)
             try:
-                for segment, span in plan:
-                    reader.read(directory, segment, span, self._holdings.letters)
-                    if reader.is_full:
-                        break
+                self._read(directory, plan, reader)
             except OSError as error:
                 with self._holdings.guarded():
                     self._holdings.note("read", f"records cannot be read now: {error}")
@@ -173,6 +175,7 @@ class DiskSpool:
             lease = self._hand_out(signal, directory, reader)
             if lease is not None:
                 return lease
+        return None
 
     def ack(self, lease: Lease) -> None:
         """Forget the batches of a lease, and the files that are settled now."""
@@ -250,14 +253,31 @@ class DiskSpool:
                     return
                 self._overflow.ack(lease)
 
+    def _pin(self, signal: Signal, directory: ProcessDirectory) -> list[_Stretch]:
+        plan = _plan(directory, NUMBERS[signal])
+        parts = [(segment, 0) for segment, _ in plan]
+        self._holdings.out[signal] = Place(directory, parts)
+        return plan
+
+    def _read(
+        self, directory: ProcessDirectory, plan: list[_Stretch], reader: DiskReader
+    ) -> None:
+        """Read until the limits are reached; without the lock."""
+        for segment, span in plan:
+            reader.read(directory, segment, span, self._holdings.letters)
+            if reader.is_full:
+                return
+
     def _lease_memory(
         self, signal: Signal, limit_bytes: int, limit_count: int
     ) -> Lease | None:
-        inner = self._overflow.lease(signal, limit_bytes, limit_count)
-        if inner is None:
-            return None
-        place = Place(None, [], inner=inner)
-        self._holdings.out[signal] = place
+        """Give what the disk did not take; takes the lock."""
+        with self._holdings.guarded():
+            inner = self._overflow.lease(signal, limit_bytes, limit_count)
+            if inner is None:
+                return None
+            place = Place(None, [], inner=inner)
+            self._holdings.out[signal] = place
         return Lease(signal, inner.body, inner.count, place)
 
     def _hand_out(
@@ -280,12 +300,7 @@ class DiskSpool:
         return Lease(signal, reader.body, reader.count, place)
 
 
-_ACCEPTED = {signal: 3 * number for signal, number in NUMBERS.items()}
-
-
-def _plan(
-    directory: ProcessDirectory, number: int
-) -> list[tuple[Segment, tuple[int, int, int]]]:
+def _plan(directory: ProcessDirectory, number: int) -> list[_Stretch]:
     """Say where to read: segments, each with first offset, end and records."""
     cursor = directory.cursors[number]
     waiting = [segment for segment in directory.segments if segment.waiting[number]]

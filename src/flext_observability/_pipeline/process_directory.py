@@ -355,4 +355,4 @@ class ProcessDirectory:
                     kept += os.pread(fd, room, damage.offset)
             finally:
                 self._descriptors.close(fd)
-            letters.keep_damaged(self.name, segment.number, bytes(kept))
+            letters.keep_damaged(bytes(kept))
