@@ -358,6 +358,24 @@ def test_more_attributes_when_asked_for(http_collector: Collector) -> None:
     assert len(http_collector.span("ours").attributes) == 500
 
 
+def test_what_a_log_record_left_out_is_counted(http_collector: Collector) -> None:
+    """The correlation id takes a place like any other, and the count is right."""
+    plain = start(http_collector, max_log_attributes=4)
+    with (
+        pytest.warns(UserWarning, match="dropped"),
+        fo.flext_correlation_scope("req-7"),
+    ):
+        plain.logger.emit(body="log", attributes={f"k{n}": n for n in range(10)})
+    flush()
+    (request,) = http_collector.requests("logs")
+    (sent,) = request.message.resource_logs[0].scope_logs[0].log_records
+    assert sent.dropped_attributes_count == 7
+    assert http_collector.log("log").attributes == {
+        **{f"k{n}": n for n in (7, 8, 9)},
+        "correlation.id": "req-7",
+    }
+
+
 def test_longer_texts_when_asked_for(http_collector: Collector) -> None:
     """A stated length of attributes rules: longer texts pass, in our calls too."""
     start(http_collector, max_attribute_length=50_000)

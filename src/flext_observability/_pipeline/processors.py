@@ -156,9 +156,12 @@ class ContextLogProcessor(LogRecordProcessor):
         stated = context_attributes()
         if not correlation_id and not stated:
             return
-        own = log_record.log_record.attributes or {}
+        # The SDK's own mapping keeps to its limit, and counts what it leaves out.
+        own: Any = log_record.log_record.attributes
         stamp = {C.ATTR_CORRELATION_ID: correlation_id} if correlation_id else {}
-        log_record.log_record.attributes = {**stated, **stamp, **own}
+        for name, value in {**stated, **stamp}.items():
+            if name not in own:
+                own[name] = value
 
     def shutdown(self) -> None:
         """Nothing to shut down."""
