@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 
 import flext_observability as fo
 from tests.faults.client import ledger, make, start
+from tests.faults.figures import figure
 from tests.faults.server import FaultServer, Reply
 from tests.fixtures.collector import Answer, Collector
 from tests.fixtures.programs import run_program
@@ -41,7 +42,9 @@ def test_seconds(server: FaultServer, status: int) -> None:
     start(server)
     make(range(3))
     fo.flush(timeout_s=5.0).unwrap()
-    assert 1.0 <= gap_s(server.arrivals()) <= 1.1 + SLACK_S
+    waited_s = gap_s(server.arrivals())
+    figure("R6", told_s=1, waited_s=waited_s)
+    assert 1.0 <= waited_s <= 1.1 + SLACK_S
     assert server.tally() == {0: 1, 1: 1, 2: 1}
     assert ledger().delivered == 3
 
@@ -137,7 +140,9 @@ def test_cap(server: FaultServer, text: str) -> None:
     server.reply_next(Reply(503, headers={"Retry-After": text}))
     done = run_program(FAST_CLOCK, server.endpoint, server.protocol).ok()
     assert done.lines == ["1"]
-    assert 600 <= gap_s(server.arrivals()) * 200 <= 660 + 200 * SLACK_S
+    waited_s = gap_s(server.arrivals()) * 200
+    figure("R6", waited_at_most_s=waited_s)
+    assert 600 <= waited_s <= 660 + 200 * SLACK_S
 
 
 def test_cap_of_retry_info(grpc_collector: Collector) -> None:

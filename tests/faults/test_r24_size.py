@@ -9,6 +9,7 @@ from grpc import StatusCode
 
 import flext_observability as fo
 from tests.faults.client import ledger, make, rejected_files, start
+from tests.faults.figures import figure
 from tests.faults.server import Arrival, FaultServer, Reply
 from tests.fixtures.collector import ACCEPT, Answer, Collector
 
@@ -55,7 +56,9 @@ def test_large_batch(server: FaultServer, compression: str) -> None:
     fo.flush(timeout_s=20.0).unwrap()
     assert server.numbers() == {*range(500)}
     assert server.duplicates() == 0
-    assert max(map(size_of, server.arrivals())) <= 4 * MIB
+    largest = max(map(size_of, server.arrivals()))
+    figure("R24", requests=server.request_count, largest_mib=largest / MIB)
+    assert largest <= 4 * MIB
     assert all(reply.is_accepting for _, reply in server.exchanges())
     assert ledger().delivered == 500
 

@@ -7,6 +7,7 @@ import pytest
 
 import flext_observability as fo
 from tests.faults.client import ledger, make, start
+from tests.faults.figures import figure
 from tests.faults.peer import Peer, read_request
 from tests.faults.server import FaultServer, Reply
 
@@ -43,6 +44,7 @@ def test_not_followed(server: FaultServer, elsewhere: FaultServer, status: int) 
     server.reply_always(Reply())
     fo.flush(timeout_s=5.0).unwrap()
     assert server.numbers() == {*range(5)}
+    figure("S14", status=status, followed=elsewhere.request_count)
     assert elsewhere.request_count == 0
 
 

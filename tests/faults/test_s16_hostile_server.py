@@ -13,6 +13,7 @@ from grpc import StatusCode
 
 import flext_observability as fo
 from tests.faults.client import ledger, make, start
+from tests.faults.figures import figure
 from tests.faults.peer import Peer, read_request
 from tests.faults.server import FaultServer, Reply
 from tests.fixtures.collector import Answer, Collector
@@ -92,6 +93,7 @@ def test_endless_answer(kind: str) -> None:
     with flood(*FLOODS[kind]) as peer:
         done = run_program(MEASURED, peer.endpoint, "http/protobuf").ok()
     peak_kib, delivered, pending = map(int, done.stdout.split())
+    figure("S16", answer=kind, memory_mib=peak_kib / 1024)
     assert peak_kib <= 32 * 1024
     is_accepted = kind in {"length", "until_closed", "chunks", "one_chunk", "trailers"}
     is_accepted |= kind == "extension"
@@ -110,6 +112,7 @@ def test_compressed_flood(server: FaultServer) -> None:
     server.reply_always(Reply(body=body, headers={"Content-Encoding": "gzip"}))
     done = run_program(MEASURED, server.endpoint, "http/protobuf", "warm").ok()
     peak_kib, delivered, pending = map(int, done.stdout.split())
+    figure("S16", answer="gzip", memory_mib=peak_kib / 1024)
     assert peak_kib <= 32 * 1024
     assert (delivered, pending) == (3, 0)
 
