@@ -42,8 +42,12 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $(VENV)/.runtime $@
 
+$(VENV)/.servers: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group servers
+	@touch $@
+
 ##@ Test
-.PHONY: test test-main test-interpreters test-unit test-integration test-e2e test-faults test-fast coverage-html
+.PHONY: test test-main test-interpreters test-unit test-integration test-e2e test-faults test-servers test-fast coverage-html
 test: test-main test-interpreters ## all tests with the coverage gate, and the unit part on every other Python
 
 test-main: $(VENV)/.dev
@@ -63,6 +67,9 @@ test-e2e: $(VENV)/.dev ## against programs we did not write
 
 test-faults: $(VENV)/.dev ## kills, outages, full disks, bad clocks: the slow ones too
 	$(PYTEST) -m 'slow or not slow' tests/faults
+
+test-servers: $(VENV)/.servers ## against gunicorn, uvicorn and celery, which it installs
+	$(PYTEST) tests/faults/test_r18_servers.py
 
 test-fast: $(VENV)/.dev ## all tests on one Python, without coverage
 	$(PYTEST) --exitfirst

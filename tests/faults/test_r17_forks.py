@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.figures import figure
 from tests.faults.server import FaultServer
 from tests.fixtures.collector import Collector
 from tests.fixtures.programs import clean_environment
@@ -28,9 +29,22 @@ pytestmark = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-MODES = ("memory", "batch", "record")
 ON_DISK = ("batch", "record")
+slow = pytest.mark.slow
+# Each of these starts many processes: one mode is enough for every day.
+MODES = ["memory", "batch", pytest.param("record", marks=slow)]
+DISKS = ["batch", pytest.param("record", marks=slow)]
+HEAVY = [pytest.param("memory", marks=slow), *DISKS]
 KEYS = ("delivered", "rejected", "pending")
+
+
+def environment() -> dict[str, str]:
+    """The environment of programs whose coverage nobody measures.
+
+    That would change how they end, and take half a second more each.
+    """
+    plain = clean_environment()
+    return {k: v for k, v in plain.items() if not k.startswith("COVERAGE_")}
 
 
 @dataclass
@@ -69,7 +83,7 @@ def family(scenario: str, folder: Path, **setup: object) -> Iterator[Family]:
     with errors.open("wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.families", scenario, dumped(setup)],
-            env=clean_environment(),
+            env=environment(),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -133,7 +147,7 @@ def drain(collector: Collector, folder: Path) -> None:
             *("--endpoint", collector.endpoint, "--protocol", collector.protocol),
             *("--spool-dir", str(folder / "spool"), "--seconds", "20"),
         ],
-        env=clean_environment(),
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=40,
@@ -178,12 +192,6 @@ def assert_balanced(who: str, member: dict[str, Any]) -> None:
         assert not ledger["dropped"], (who, name, ledger)
 
 
-def told_figure(scenario: str, durability: str, **values: object) -> None:
-    """Print what was measured."""
-    for name, value in values.items():
-        print(f"FIGURE R17 {scenario}_{durability}_{name}={value}")  # noqa: T201 - read by the report
-
-
 FORKS = (
     *("before_setup", "after_setup", "os_exit", "both_call_setup", "double"),
     *("double_idle", "from_a_thread", "fork_hooks", "many_generations"),
@@ -207,10 +215,17 @@ def test_families(
     if scenario == "mp_forkserver_preloaded":
         spans = http_collector.spans("op")
         assert [s.attributes["who"] for s in spans].count("server") == 1
-    told_figure(scenario, durability, members=len(told.members), lost=0, duplicated=0)
+    figure(
+        "R17",
+        scenario=scenario,
+        durability=durability,
+        members=len(told.members),
+        lost=0,
+        duplicated=0,
+    )
 
 
-@pytest.mark.parametrize("durability", ["memory", "batch"])
+@pytest.mark.parametrize("durability", [pytest.param("memory", marks=slow), "batch"])
 @pytest.mark.parametrize(
     "scenario", ["before_setup", "after_setup", "double", "os_exit", "mp_fork"]
 )
@@ -223,7 +238,13 @@ def test_families_over_grpc(
         drain(grpc_collector, tmp_path)
         assert left_on_disk(tmp_path) == []
     assert_own(grpc_collector, told)
-    told_figure(f"{scenario}_grpc", durability, members=len(told.members), lost=0)
+    figure(
+        "R17",
+        scenario=f"{scenario}_grpc",
+        durability=durability,
+        members=len(told.members),
+        lost=0,
+    )
 
 
 @pytest.mark.parametrize("durability", MODES)
@@ -259,8 +280,11 @@ def test_pools(
         assert len(numbers) + crashed == 40, kind
         assert max(numbers.values(), default=1) <= (1 if scenario == "executor" else 2)
         assert crashed == 0 or (scenario, durability) == ("mp_pool", "batch")
-        told_figure(
-            scenario, durability, **{f"{kind}_arrived": len(numbers), "crash": crashed}
+        figure(
+            "R17",
+            scenario=scenario,
+            durability=durability,
+            **{f"{kind}_arrived": len(numbers), "crash": crashed},
         )
     assert left_on_disk(tmp_path) == []
 
@@ -279,7 +303,7 @@ def crashes(later: Family, kind: str) -> int:
 def test_os_exit_in_the_middle_of_the_work(
     durability: str, http_collector: Collector, tmp_path: Path
 ) -> None:
-    """A child that leaves at once loses what its mode says at most, all of it counted."""
+    """A child that leaves at once loses what its mode says at most, all counted."""
     run("os_exit_at_once", http_collector, tmp_path, durability)
     later = run("late", http_collector, tmp_path, durability)
     for kind, records in (
@@ -292,11 +316,16 @@ def test_os_exit_in_the_middle_of_the_work(
         crashed = crashes(later, kind)
         assert len(numbers) + crashed == 1000, kind
         assert crashed <= (511 if durability == "batch" else 0)
-        told_figure("os_exit_at_once", durability, **{f"{kind}_lost": crashed})
+        figure(
+            "R17",
+            scenario="os_exit_at_once",
+            durability=durability,
+            **{f"{kind}_lost": crashed},
+        )
     assert left_on_disk(tmp_path) == []
 
 
-@pytest.mark.parametrize("durability", MODES)
+@pytest.mark.parametrize("durability", HEAVY)
 def test_forks_while_locks_are_held(durability: str, tmp_path: Path) -> None:
     """200 forks while threads record, flush and ask: no deadlock, nothing lost."""
     began = time.monotonic()
@@ -313,10 +342,17 @@ def test_forks_while_locks_are_held(durability: str, tmp_path: Path) -> None:
         assert noise == Counter(range(int(spans)))
         lines = Counter(log.attributes["n"] for log in collector.logs("noise"))
         assert lines == Counter(range(int(logs)))
-    told_figure("locks", durability, forks=200, spent_s=round(spent_s, 1), lost=0)
+    figure(
+        "R17",
+        scenario="locks",
+        durability=durability,
+        forks=200,
+        spent_s=round(spent_s, 1),
+        lost=0,
+    )
 
 
-@pytest.mark.parametrize("durability", MODES)
+@pytest.mark.parametrize("durability", HEAVY)
 def test_forks_during_setup_and_shutdown(
     durability: str, http_collector: Collector, tmp_path: Path
 ) -> None:
@@ -329,7 +365,7 @@ def test_forks_during_setup_and_shutdown(
     assert_own(http_collector, told)
 
 
-@pytest.mark.parametrize("durability", ON_DISK)
+@pytest.mark.parametrize("durability", DISKS)
 def test_the_directory_is_the_parents(durability: str, tmp_path: Path) -> None:
     """Nobody adopts from a living parent, anybody from a dead one, whoever it forked.
 
@@ -364,7 +400,13 @@ def test_the_directory_is_the_parents(durability: str, tmp_path: Path) -> None:
             assert_balanced("late", second.members["late"])
             adopted = second.members["late"]["ledgers"]["traces"]["adopted"]
             assert adopted == 50
-        told_figure("owner", durability, adopted_alive=0, adopted_dead=adopted)
+        figure(
+            "R17",
+            scenario="owner",
+            durability=durability,
+            adopted_alive=0,
+            adopted_dead=adopted,
+        )
 
 
 def made_by(server: FaultServer, who: str, pid: int | None = None) -> Counter[int]:
@@ -398,7 +440,9 @@ def test_an_idle_child_costs_nothing(
     assert found["appeared"] == found["left"] == []
     assert bool(found["ours"]) == (durability in ON_DISK)
     assert_own(http_collector, told)
-    told_figure("idle_child", durability, fork_us=found["fork_us"])
+    figure(
+        "R17", scenario="idle_child", durability=durability, fork_us=found["fork_us"]
+    )
 
 
 def test_nothing_is_imported_after_setup(collector: Collector, tmp_path: Path) -> None:

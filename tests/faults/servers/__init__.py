@@ -1,0 +1,1 @@
+"""Applications that real servers run in the tests of R18."""
