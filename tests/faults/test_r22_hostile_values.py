@@ -105,7 +105,9 @@ LEGAL: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def test_every_value_is_made_legal_and_marked(server: Collector) -> None:
+def test_every_value_is_made_legal_and_marked(
+    server: Collector, figure: Callable[..., None]
+) -> None:
     """One batch of every hostile value: each arrives in its legal form."""
     assert LEGAL.keys() == VALUES.keys()
     log, tracer = fo.get_logger("shop"), start(server).tracer
@@ -131,6 +133,7 @@ def test_every_value_is_made_legal_and_marked(server: Collector) -> None:
             assert is_legal(found["bad"]), (name, found["bad"])
     assert len(server.spans("neighbour")) == len(VALUES)
     assert_nothing_lost()
+    figure("R22", values=len(VALUES), records=len(server.spans()), lost=0)
 
 
 def _plain_spans(handle: fo.FlextObservability, value: Any) -> None:

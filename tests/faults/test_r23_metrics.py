@@ -244,7 +244,10 @@ def _series(points: list[Point]) -> set[tuple[tuple[str, Any], ...]]:
 
 @pytest.mark.parametrize("way", ["ours", "plain"])
 def test_a_hundred_thousand_label_sets(
-    http_collector: Collector, meter: metrics.Meter, way: str
+    http_collector: Collector,
+    meter: metrics.Meter,
+    figure: Callable[..., None],
+    way: str,
 ) -> None:
     """At most 2,000 series are kept; the others are one that says so."""
     start(http_collector)
@@ -261,6 +264,7 @@ def test_a_hundred_thousand_label_sets(
     assert len(overflow) == 1
     assert overflow[0].value >= 100_000 - SERIES_LIMIT
     assert_balanced()
+    figure("R23", label_sets=100_000, series=len(points), lost=0)
 
 
 def test_the_page_shows_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,9 @@ def assert_clean_headers(headers: dict[str, str]) -> None:
 
 
 def test_ten_thousand_strangers(
-    http_collector: Collector, capfd: pytest.CaptureFixture[str]
+    http_collector: Collector,
+    capfd: pytest.CaptureFixture[str],
+    figure: Callable[..., None],
 ) -> None:
     """One log line per record, a legal id, and clean headers out, 10,000 times."""
     start(http_collector)
@@ -84,6 +86,7 @@ def test_ten_thousand_strangers(
         sent = record.attributes.get("correlation.id")
         assert sent is None or LEGAL_ID.fullmatch(sent)
     assert_balanced("logs")
+    figure("S3", headers=4 * ROUNDS, lines=len(lines), illegal=0)
 
 
 @pytest.mark.parametrize(
