@@ -57,7 +57,8 @@ def _log(
         # What is emitted is redacted behind the queue; the line leaves here and now.
         redactor = _redactor()
         shown = redactor.attributes(attributes)
-        _write(_line(level, logger, redactor.text(text), shown))
+        said = clean_text(redactor.value("body", text))
+        _write(_line(level, logger, said, shown))
     except Exception as error:  # noqa: BLE001 - logging must not raise into the host
         return FlextResult[None].fail(
             f"log line lost: {type(error).__name__}: {error}", exception=error

@@ -60,7 +60,10 @@ _BASIC = re.compile(r"(?i)\b(?P<before>basic[ \t]{1,4})(?P<secret>[\w+/\-]{6,}+=
 _LONG_WORD = re.compile(r"[\w\-.]{16}")
 _FIRST_PARAMETERS = frozenset({"sig", "signature"})
 # What follows "bearer" in a sentence about it.
-_PROSE = re.compile(r"(?i)(?:auth|token|scheme|header|credential|error|realm|format)")
+_PROSE = re.compile(
+    r"(?i)(?:auth[a-z]{0,14}|tokens?|schemes?|headers?|credentials?|errors?|realms?"
+    r"|formats?|challenges?)[.:]?"
+)
 _BEGIN_KEY = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY")
 _END_KEY = re.compile(r"-----END [A-Z0-9 ]{0,60}-----")
 
@@ -312,7 +315,8 @@ def _without_sql(match: re.Match[str]) -> str:
 
 
 def _without_bearer(match: re.Match[str]) -> str:
-    return match[0] if _PROSE.match(match["secret"]) else f"{match['before']}{REDACTED}"
+    is_prose = _PROSE.fullmatch(match["secret"])
+    return match[0] if is_prose else f"{match['before']}{REDACTED}"
 
 
 def _without_basic(match: re.Match[str]) -> str:
