@@ -167,8 +167,10 @@ def setup(
         span_processors: Processors of the SDK, beside ours.
         log_record_processors: Processors of the SDK; they see a record before ours.
         metric_readers: Readers of the SDK, beside ours.
-        redact: Called with name and value of an attribute or text before it leaves the
-            process; gives the value to send. See the README.
+        redact: Asked with name and value about every attribute, and with ``"body"``
+            about every log text, before it leaves the process. ``None`` leaves the
+            value to the rules; anything else is sent in its place, also the value
+            itself, which spares what a rule would take.
         **fields: Fields of ``FlextObservabilityConfig`` by name.
 
     Returns:
