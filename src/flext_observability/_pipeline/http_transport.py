@@ -20,7 +20,7 @@ from requests.utils import get_auth_from_url
 from .client_identity import credential_provider, user_agent
 from .endpoint import Endpoint
 from .otlp_reply import REPLY_LIMIT_BYTES, accepted, refusal_text
-from .timed_session import exchange, timed
+from .timed_session import Exchange, exchange, timed
 from .verdict import Outcome, Verdict, one_line, retry_after_s
 
 # Level 1 takes a seventh of the time of the default for nearly the same size.
@@ -96,7 +96,7 @@ class HttpTransport:
                     cert=self._client,
                 )
             except Exception as error:  # noqa: BLE001 - of requests, urllib3, sockets
-                return self._failed(error, may_have_arrived=under_way.may_have_arrived)
+                return self._failed(error, under_way)
             return self._judge(response, body, _reply(response))
 
     def _compressed(self, body: bytes) -> bytes:
@@ -130,12 +130,16 @@ class HttpTransport:
         text = f"{where}: {said}" if said else where
         return Verdict(outcome, reason, f"{text}{_HINTS.get(status, '')}")
 
-    def _failed(self, error: Exception, *, may_have_arrived: bool) -> Verdict:
-        outcome, reason, why = _explain(_chain(error))
-        if outcome is Outcome.HOLD:
-            may_have_arrived = False
+    def _failed(self, error: Exception, under_way: Exchange) -> Verdict:
+        outcome, reason, why = _explain(_chain(error), has_begun=under_way.has_begun)
+        is_held = outcome is Outcome.HOLD
         message = f"cannot deliver to {self._endpoint.shown} (http/protobuf): {why}"
-        return Verdict(outcome, reason, message, may_have_arrived=may_have_arrived)
+        return Verdict(
+            outcome,
+            reason,
+            message,
+            may_have_arrived=under_way.may_have_arrived and not is_held,
+        )
 
     def close(self) -> None:
         """Drop the connection."""
@@ -220,16 +224,25 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _explain(chain: list[BaseException]) -> tuple[Outcome, str, str]:
-    """Tell what an exception means: outcome, reason, and a line for people."""
-    for explain in (_illegal, _tls, _network):
-        found = explain(chain)
-        if found is not None:
-            return found
-    return Outcome.RETRY, "unreachable", one_line(chain[-1])
-
-
 _Explained = tuple[Outcome, str, str] | None
+
+
+def _explain(
+    chain: list[BaseException], *, has_begun: bool
+) -> tuple[Outcome, str, str]:
+    """Tell what an exception means: outcome, reason, and a line for people."""
+    # Once the request is out, what is not legal is the answer.
+    found = None if has_begun else _illegal(chain)
+    found = found or _tls(chain) or _network(chain)
+    if found is not None:
+        return found
+    if has_begun:
+        return Outcome.RETRY, "cut", "its answer is broken"
+    inner = chain[-1]
+    # Texts of requests quote the address, whose query may be secret.
+    is_plain = type(inner).__module__ == "builtins"
+    why = one_line(inner) if is_plain else type(inner).__name__
+    return Outcome.RETRY, "unreachable", why
 
 
 def _illegal(chain: list[BaseException]) -> _Explained:

@@ -104,10 +104,12 @@ class _TimedReply(HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        # urllib3 logs a warning with a traceback about defects, at every request: a
+        # urllib3 logs a warning about headers it does not like, at every request: a
         # server could fill the user's log.
         self.msg.defects = []
         self.msg.set_payload("")
+        if self.chunked:
+            del self.msg["Content-Length"]
 
 
 class _TimedConnection(HTTPConnection):
