@@ -15,6 +15,9 @@ from tests.faults.rig import Run
 from tests.faults.server import FaultServer
 
 _ROW = re.compile(r"/test_([rs])(\d\d)_\w+\.py::")
+# Read here: during a test the variables of the library's prefix are away.
+_FIGURES = os.environ.get("FLEXT_FIGURES")
+_SEED = os.environ.get("FLEXT_FAULT_SEED")
 _passed: Counter[str] = Counter()
 _other: Counter[str] = Counter()
 
@@ -40,7 +43,7 @@ def run(tmp_path: Path, faults: FaultServer) -> Iterator[Run]:
 def seeded() -> random.Random:
     """Random numbers; a failed test shows how to get the same ones again."""
     fresh = str(random.SystemRandom().getrandbits(32))
-    seed = os.environ.get("FLEXT_FAULT_SEED") or fresh
+    seed = _SEED or fresh
     sys.stdout.write(f"FLEXT_FAULT_SEED={seed}\n")
     return random.Random(seed)  # noqa: S311 - must repeat, is no secret
 
@@ -76,9 +79,9 @@ def pytest_sessionfinish() -> None:
 
 def _append(lines: Iterable[str]) -> None:
     """Write to the file that FLEXT_FIGURES names."""
-    path = os.environ.get("FLEXT_FIGURES")
-    if not path:
+    if not _FIGURES:
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with Path(path).open("a", encoding="utf-8") as file:
+    path = Path(_FIGURES)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)

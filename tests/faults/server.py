@@ -209,7 +209,8 @@ class FaultServer:
         self._tallies: dict[str, Counter[int]] = {s: Counter() for s in SIGNALS}
         self._ends: dict[str, dict[int, int]] = {signal: {} for signal in SIGNALS}
         self._connections: set[asyncio.Task[None]] = set()
-        self._acceptor: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
+        self._raw: set[socket.socket] = set()  # accepted, and no transport's yet
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="fault-server", daemon=True
@@ -354,31 +355,39 @@ class FaultServer:
         listener = socket.create_server(("127.0.0.1", self.port), backlog=256)
         listener.setblocking(False)  # noqa: FBT003 - the call has no keyword
         self.port = listener.getsockname()[1]
-        self._acceptor = self._loop.create_task(self._accept(listener))
+        self._listener = listener
+        self._loop.add_reader(listener, self._accept, listener)
 
     async def _close(self) -> None:
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         tasks = set(self._connections)
-        if self._acceptor is not None:
-            tasks.add(self._acceptor)
-            self._acceptor = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # A task that is cancelled before its first step closes nothing.
+        for client in self._raw:
+            client.close()
+        self._raw.clear()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        with contextlib.closing(listener):
-            while True:
-                client, _ = await self._loop.sock_accept(listener)
-                task = self._loop.create_task(self._connection(client))
-                self._connections.add(task)
-                task.add_done_callback(self._connections.discard)
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            client, _ = listener.accept()
+            client.setblocking(False)  # noqa: FBT003 - the call has no keyword
+            self._raw.add(client)
+            task = self._loop.create_task(self._connection(client))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
 
     async def _connection(self, client: socket.socket) -> None:
+        if self.accept_delay_s:
+            await asyncio.sleep(self.accept_delay_s)
+        reader = asyncio.StreamReader(limit=1 << 20)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        self._raw.discard(client)
         try:
-            if self.accept_delay_s:
-                await asyncio.sleep(self.accept_delay_s)
-            reader = asyncio.StreamReader(limit=1 << 20)
-            protocol = asyncio.StreamReaderProtocol(reader)
             transport, _ = await self._loop.connect_accepted_socket(
                 lambda: protocol, client, ssl=self._tls
             )

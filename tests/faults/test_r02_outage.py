@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.rig import Run, assert_balanced
+from tests.faults.rig import Ended, Run, assert_balanced
 from tests.faults.server import FaultServer
 
 WINDOW_RECORDS = 512
@@ -26,10 +26,11 @@ def test_outage(
 ) -> None:
     """No more is lost than with the collector up, and draining is fast."""
     faults.close_port()
+    ended: list[Ended] = []
     for _ in range(kills):
         child = run.start(count=None, setup={"durability": durability})
-        child.wait_count(seeded.randrange(15_000, 20_000))
-        child.kill()
+        child.wait_count(seeded.randrange(6_000, 10_000))
+        ended.append(child.kill())
     faults.open_port()
     status = run.drain()
     assert_balanced(status)
@@ -48,6 +49,9 @@ def test_outage(
         spans_per_s=round(rate),
     )
     assert lost <= (0 if durability == "record" else kills * (WINDOW_RECORDS + 1))
-    assert abs(ledger["dropped"].get("crash", 0) - lost) <= kills
+    # What the killed ones learned about each other died with their ledgers; the kill
+    # may fall between the end of a record and the child's own count of it.
+    own = len(ended[-1].finished - faults.numbers())
+    assert own - 1 <= ledger["dropped"].get("crash", 0) <= lost + kills
     assert ledger["delivered"] == ledger["adopted"] - ledger["dropped"].get("crash", 0)
     assert rate >= DRAIN_RATE
