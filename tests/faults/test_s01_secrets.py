@@ -8,15 +8,17 @@ import io
 import json
 import logging
 import re
+import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics.view import View
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode
 
 import flext_observability as fo
@@ -70,6 +72,16 @@ AROUND = {
     "secret_key => ...": CANARY,
     "redirect=https%3A%2F%2Fx%3Faccess_token%3D...": CANARY,
     "the API key: ...": CANARY,
+    "credentials=... of bob": f"{{'user': 'bob', 'code': ['{CANARY}']}}",
+    "tokens: ..., page: 2": f"['{CANARY}', 'b']",
+    "git clone https://...@git.test/shop.git": CANARY,
+    "amqp://app:...@queue.test/v": f"a/{CANARY}",
+    "config['api_key'] = '...'": CANARY,
+    'password="..."': f'a \\" {CANARY}',
+    "SET PASSWORD FOR 'bob'@'%' = '...'": CANARY,
+    "SELECT PASSWORD('...')": CANARY,
+    "Authorization: Basic ...": BASIC.removeprefix("Basic "),
+    "secret=": "",
 }
 SENTENCES = {
     around.replace("...", secret, 1): around.replace("...", "[redacted]", 1)
@@ -192,7 +204,7 @@ def _plant_in_metrics() -> None:
     fo.flext_gauge("planted.now", description=f"token={CANARY}").set(1, labels)
 
     def observe(_: CallbackOptions) -> list[Observation]:
-        return [Observation(1, {"secret": CANARY})]
+        return [Observation(1, {"secret": CANARY})] if planting.is_set() else []
 
     meter = metrics.get_meter("plain", attributes={"api_key": CANARY})
     meter.create_observable_gauge("planted.seen", [observe])
@@ -206,6 +218,18 @@ def _plant_in_entities() -> None:
     fo.flext_create_alert("made", "error", text, {"api_key": CANARY}).unwrap()
     fo.flext_create_health_check("db", "unhealthy", text, {"password": CANARY}).unwrap()
     fo.flext_create_log_entry("error", text, {"cookie": CANARY}).unwrap()
+
+
+# Instruments outlive a shutdown; this one is to be silent in other tests.
+planting = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def only_here() -> Iterator[None]:
+    """Observable instruments of these tests say nothing in others."""
+    planting.set()
+    yield
+    planting.clear()
 
 
 @pytest.fixture
@@ -335,6 +359,10 @@ def test_harmless_texts(http_collector: Collector) -> None:
         "SELECT id FROM orders WHERE total > 5 AND name = 'x'",
         "bearer token missing",
         "Basic authentication failed",
+        "a basic understanding of it",
+        "https://user:8080/path@2",
+        "https://bob@shop.test/",
+        "/users?page=2&key_id=",
         "time=2026-01-01T00:00:00Z level=info msg=ok",
         "https://host:8080/users/@me",
         "ssh://git@github.com/shop.git",
@@ -364,6 +392,33 @@ def test_entities_keep_what_they_were_given(http_collector: Collector) -> None:
     assert (entry.message, entry.context) == (f"pwd={CANARY}", {"cookie": CANARY})
     (log,) = http_collector.logs()
     assert (log.body, log.attributes["cookie"]) == ("pwd=[redacted]", "[redacted]")
+
+
+def test_exemplars(http_collector: Collector) -> None:
+    """Labels that a view leaves out are redacted where an exemplar keeps them."""
+    view = View(instrument_name="seen", attribute_keys={"region"})
+    start(http_collector, views=[view])
+    labels = {"region": "eu", "password": CANARY, "text": f"pwd={CANARY}"}
+    with fo.flext_span("seen"):
+        fo.flext_counter("seen").add(1, labels)
+        fo.flext_histogram("seen").record(1, labels)
+    flush()
+    assert http_collector.metric("seen").attributes == {"region": "eu"}
+    assert "[redacted]" in received(http_collector)
+    assert leaks(received(http_collector)) == []
+
+
+def test_trace_state(http_collector: Collector) -> None:
+    """A secret in a caller's trace state goes on to callees, and not on records."""
+    start(http_collector)
+    state = {"tracestate": f"vendor={JWT}"}
+    parent = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}
+    with fo.flext_extract_headers(parent | state), fo.flext_span("served"):
+        out = fo.flext_inject_headers().unwrap()
+    flush()
+    assert out["tracestate"] == state["tracestate"]
+    assert http_collector.span("served").trace_id == "1" * 32
+    assert leaks(received(http_collector)) == []
 
 
 # -- the user's own rules

@@ -36,6 +36,7 @@ from .values import (
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,254}")
 _UNIT_LENGTH = 63
 _MANY = 1000
+_NONSENSE = 100
 _SCALARS = frozenset({str, bool, int, float, bytes})
 
 
@@ -262,10 +263,14 @@ def guarded_callback(callback: CallbackT, refuse: Callable[[], None]) -> Callbac
     ask = _asker(callback)
 
     def read(options: CallbackOptions) -> Iterable[Observation]:
+        nonsense = 0
         for found in ask(options) or ():
             number = clean_number(getattr(found, "value", None))
             if number is None:
                 refuse()
+                nonsense += 1
+                if nonsense == _NONSENSE:
+                    return  # a text or a generator of something else altogether
                 continue
             labels = clean_labels(found.attributes or {})
             yield Observation(number, labels, found.context)
