@@ -1,0 +1,60 @@
+"""R12: a collector that takes two seconds for every batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.faults.rig import Run, assert_balanced
+from tests.faults.server import ACCEPT, FaultServer, Reply
+
+RATE = 2_000
+MORE_US = 100.0
+MORE_MIB = 64.0
+
+
+def paced(seconds: float) -> dict[str, Any]:
+    """A child that makes about 2,000 spans a second for so long."""
+    return {
+        "count": int(seconds * RATE),
+        "pace_s": 0.01,
+        "batch": 20,
+        "slowest": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [5, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(240)])],
+)
+def test_slow_collector(
+    run: Run, faults: FaultServer, seconds: int, figure: Callable[..., None]
+) -> None:
+    """It costs the caller at most 100 µs more, and memory at most 64 MiB more."""
+    usual = run.start(**paced(4), setup={"durability": "batch"}).wait(60)
+    faults.reply_always(Reply(delay_s=2.0))
+    child = run.start(**paced(seconds), then="serve", setup={"durability": "batch"})
+    child.wait_count(100)
+    before_kib = child.memory_kib()
+    child.wait_count(seconds * RATE, 180)
+    more_mib = (child.memory_kib("VmHWM") - before_kib) / 1024
+    status = child.status()
+    assert_balanced(status)
+    ended = child.end()
+    faults.reply_always(ACCEPT)
+    assert_balanced(run.drain(60))
+    (_, usual_us, _), (_, slow_us, worst_us) = usual.figures(), ended.figures()
+    figure(
+        "R12",
+        seconds=seconds,
+        p99_us=slow_us,
+        usual_p99_us=usual_us,
+        worst_us=worst_us,
+        more_mib=round(more_mib, 1),
+        spooled=status["spool_bytes"],
+        lost=len(run.lost()),
+    )
+    assert status["spool_bytes"] > 0
+    assert not run.lost()
+    assert more_mib <= MORE_MIB
+    assert slow_us <= usual_us + MORE_US
