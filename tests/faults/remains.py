@@ -40,6 +40,27 @@ while count is None or number < first + count:
 os._exit(0)
 """
 
+# Delivers until no directory of a dead process is left, with little memory if told so.
+HEIR = """
+import json, resource, sys, time
+from pathlib import Path
+import flext_observability as fo
+memory, fields = json.loads(sys.argv[1])
+if memory:
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+fo.setup(**fields).unwrap()
+spool = Path(fields["spool_dir"])
+def left():
+    fo.flush(0.05)
+    pending = any(ledger.pending for ledger in fo.status().signals.values())
+    return pending or any(spool.glob("*/v1/*/lock"))
+deadline = time.monotonic() + 30
+while left() and time.monotonic() < deadline:
+    time.sleep(0.01)
+fo.shutdown()
+sys.exit(1 if left() else 0)
+"""
+
 
 class Extent(NamedTuple):
     """Where a frame stands in its segment."""
@@ -97,7 +118,7 @@ class Service:
     def __init__(self, spool_dir: Path, server: FaultServer, **fields: Any) -> None:
         self.spool_dir = spool_dir
         self.server = server
-        self._is_away = False
+        self.is_away = False
         self.fields: dict[str, Any] = {
             "service_name": "shop",
             "endpoint": server.endpoint,
@@ -109,6 +130,13 @@ class Service:
         }
 
     # -- dying
+
+    def die(self, *counts: int) -> list[Orphan]:
+        """Have processes die one after the other; see ``leave``."""
+        step = 10**6
+        return [
+            self.leave(count, first=step * turn) for turn, count in enumerate(counts)
+        ]
 
     def start(
         self, count: int | None, first: int = 0, **fields: Any
@@ -125,9 +153,9 @@ class Service:
 
     def leave(self, count: int, first: int = 0, **fields: Any) -> Orphan:
         """Have a process make records and die at once, with the server away."""
-        if not self._is_away:
+        if not self.is_away:
             self.server.close_port()
-            self._is_away = True
+            self.is_away = True
         before = set(self.folders())
         with self.start(count, first, **fields) as process:
             said, _ = process.communicate(timeout=30)
@@ -152,15 +180,28 @@ class Service:
         """Set the library up in this process."""
         fo.setup(**{**self.fields, **fields}).unwrap()
 
+    def heir(self, memory_bytes: int = 0) -> "subprocess.Popen[bytes]":
+        """Start a process that delivers what the dead left."""
+        if self.is_away:
+            self.server.open_port()
+            self.is_away = False
+        return subprocess.Popen(
+            [sys.executable, "-c", HEIR, json.dumps([memory_bytes, self.fields])],
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
     def drain(self, timeout_s: float = 30.0) -> Any:
         """Deliver in this process what the dead left; nothing stays behind.
 
         Returns:
             The ledger of the traces at the end, which balances.
         """
-        if self._is_away:
+        if self.is_away:
             self.server.open_port()
-            self._is_away = False
+            self.is_away = False
         self.set_up()
         wait_until(lambda: not self._left(), timeout_s)
         assert_balanced()

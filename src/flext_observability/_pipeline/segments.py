@@ -7,6 +7,7 @@ is bytes to hand on, not to decode.
 """
 
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ NOTE = 255
 
 # Bytes that no legal UTF-8 holds, so that text inside a batch cannot forge a frame.
 _MAGIC = b"\xc1FX\xff"
+# A magic, and a length that may be right: a file made of magics is passed quickly.
+_CANDIDATE = re.compile(re.escape(_MAGIC) + rb"..[\x00-\x80]\x00", re.DOTALL)
+_CANDIDATE_LENGTH = 8
 _HEAD = struct.Struct("<4sIIBI")
 _COVERED = struct.Struct("<BI")
 _COVERED_OFFSET = 12
@@ -30,8 +34,8 @@ _BODY_LIMIT_BYTES = 8 * 1024 * 1024
 _BLOCK_BYTES = 256 * 1024
 # Checksums tried in vain per reading: a file made of magics must not cost minutes.
 _SEARCH_LIMIT_BYTES = 64 * 1024 * 1024
-# What looking at a magic costs, in bytes of checksum.
-_CANDIDATE_BYTES = 64
+# What looking at a candidate costs, in bytes of checksum.
+_CANDIDATE_BYTES = 256
 
 
 class Frame(NamedTuple):
@@ -121,13 +125,13 @@ class _Window:
         """Give the first intact frame from an offset on."""
         while offset < self._end and self._tried <= _SEARCH_LIMIT_BYTES:
             self._view(offset, _HEAD.size)
-            found = self._data.find(_MAGIC, offset - self._base)
-            if found < 0:
-                # The first bytes of a magic may stand at the end of the block.
-                after = self._base + len(self._data) - len(_MAGIC) + 1
+            found = _CANDIDATE.search(self._data, offset - self._base)
+            if found is None:
+                # The first bytes of a candidate may stand at the end of the block.
+                after = self._base + len(self._data) - _CANDIDATE_LENGTH + 1
                 offset = max(after, offset + 1)
                 continue
-            offset = self._base + found
+            offset = self._base + found.start()
             frame = self.frame(offset)
             if frame is not None:
                 return frame
