@@ -9,6 +9,7 @@ import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Sequence
+from functools import cache
 
 REDACTED = "[redacted]"
 
@@ -69,7 +70,7 @@ _END_KEY = re.compile(r"-----END [A-Z0-9 ]{0,60}-----")
 
 # Tokens that say by their shape what they are. Each with a text it always holds.
 _TOKENS = tuple(
-    (marks.split(), re.compile(pattern))
+    (marks.split(), pattern)
     for marks, pattern in (
         ("eyJ", r"\beyJ[\w\-]{8,}+\.[\w\-]++(?:\.[\w\-]*+)?"),
         ("AKIA ASIA", r"\bA(?:KI|SI)A[A-Z0-9]{12,}+"),
@@ -97,6 +98,9 @@ _TOKENS = tuple(
 _SHORTEST = 5  # characters of `pwd=x`
 _SHORTEST_TOKEN = 16
 _SHORTEST_LONE_USER = 16  # in a URL without a password; a shorter one is a name
+
+# Compiled when the first such text comes: most programs never have one.
+_compiled = cache(re.compile)
 
 IsSecret = Callable[[str], bool]
 """Says of a name whether its value is secret."""
@@ -156,7 +160,7 @@ class SecretText:
             for marks, pattern in _TOKENS:
                 for mark in marks:
                     if mark in text:
-                        text = pattern.sub(REDACTED, text)
+                        text = _compiled(pattern).sub(REDACTED, text)
                         break
         return text
 
