@@ -17,6 +17,7 @@ from tests.faults.peer import OK, Peer, read_request
 from tests.faults.server import CUT_AFTER_ACCEPTING, HANG, FaultServer, Reply
 from tests.fixtures.collector import ACCEPT, Answer, Collector, Relay
 from tests.fixtures.collector import HANG as HANG_OF_COLLECTOR
+from tests.fixtures.library import emit_all
 
 BATCH = 100
 # Of one whole request; the default is 10 s.
@@ -123,13 +124,23 @@ def test_silence_over_grpc(grpc_collector: Collector) -> None:
 def test_half_open(collector: Collector) -> None:
     """The way dies without a word, as with a firewall: the next try takes a new one."""
     with _Mutable(collector.port) as relay:
-        start(collector, endpoint=relay.endpoint, timeout_s=TIMEOUT_S)
-        make([1])
+        start(
+            collector,
+            endpoint=relay.endpoint,
+            timeout_s=TIMEOUT_S,
+            logs_enabled=True,
+            metrics_enabled=True,
+        )
+        emit_all("before")
         fo.flush(timeout_s=10.0).unwrap()
         relay.mute()
-        make([2])
+        emit_all("after")
+        began = time.monotonic()
         fo.flush(timeout_s=10.0).unwrap()
-        assert ledger().delivered == 2
+        assert time.monotonic() - began <= TIMEOUT_S + 1.0 + 2 * SLACK_S
+        assert collector.span("after")
+        assert collector.log("after")
+        assert collector.metric("after")
         fo.shutdown(timeout_s=0.2)
 
 

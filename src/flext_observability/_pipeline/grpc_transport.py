@@ -90,6 +90,9 @@ class GrpcTransport:
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 2000),
             ("grpc.enable_retries", 0),
+            # Else the signals share a connection, and one that is dead stays as long
+            # as any of them holds on to it.
+            ("grpc.use_local_subchannel_pool", 1),
             # Errors come with details; 8 KiB, the default, are soon used up.
             ("grpc.max_metadata_size", _METADATA_LIMIT_BYTES),
             ("grpc.absolute_max_metadata_size", _METADATA_LIMIT_BYTES),
@@ -179,9 +182,10 @@ class GrpcTransport:
         return _REPLY_TOO_LARGE.search(details) is not None
 
     def _troubled(self, trouble: tuple[Outcome, str, str], details: str) -> Verdict:
-        if not self._endpoint.insecure:
+        is_cut = trouble[1] == "cut"
+        if is_cut or not self._endpoint.insecure:
             self._drop()  # the next try reads the certificate files again
-        verdict = self._failed(*trouble, may_have_arrived=trouble[1] == "cut")
+        verdict = self._failed(*trouble, may_have_arrived=is_cut)
         if verdict.outcome is Outcome.HOLD:
             self._held = verdict
         elif self._held is not None and "ipv6:" in details:
