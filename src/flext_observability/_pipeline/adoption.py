@@ -25,6 +25,11 @@ class Adoption:
         self._backlog: deque[str] = deque()
         self._due_at = 0.0
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the first search is still to come, or to be done with."""
+        return not self._due_at or bool(self._backlog) or self._running.locked()
+
     def is_due(self) -> bool:
         """Whether it is time to search again."""
         return time.monotonic() >= self._due_at

@@ -113,6 +113,11 @@ class DiskSpool:
             held = {directory.name for directory in self._holdings.held()}
             return not (held | self._holdings.spent).issuperset(names)
 
+    @property
+    def is_searching(self) -> bool:
+        """Whether directories may be there that were not looked into yet."""
+        return self._adoption.is_unfinished
+
     # -- taking batches
 
     def accept(self, signal: Signal, count: int) -> None:
