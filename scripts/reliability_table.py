@@ -23,7 +23,7 @@ _ROW = re.compile(r"(\| (?P<id>[RS]\d+) \|.*\| ).*( \|)")
 
 
 def read_figures(lines: Iterable[str]) -> dict[str, list[str]]:
-    """Give what each row measured, in order and without repetition.
+    """Give what each row measured, sorted, since tests run in any order.
 
     How many tests passed comes first; of several counts the last one is true.
     """
@@ -42,7 +42,7 @@ def read_figures(lines: Iterable[str]) -> dict[str, list[str]]:
         if figure not in figures:
             figures.append(figure)
     return {
-        row: [passed[row], *figures] if row in passed else figures
+        row: [passed[row], *sorted(figures)] if row in passed else sorted(figures)
         for row, figures in told.items()
     }
 

@@ -70,7 +70,7 @@ def test_figures_replace_the_last_column(tmp_path: Path) -> None:
     promise = before["R1"].split(" | ")[:3]
     assert after["R1"].split(" | ")[:3] == promise
     assert after["R1"].endswith(
-        r"| 6 of 6 tests passed; batch: kills=25 lost=511; a\|b=1 (2026-02-03) |"
+        r"| 6 of 6 tests passed; a\|b=1; batch: kills=25 lost=511 (2026-02-03) |"
     )
 
 
