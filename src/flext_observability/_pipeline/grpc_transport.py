@@ -2,6 +2,8 @@
 
 import os
 import re
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +19,8 @@ from .otlp_reply import REPLY_LIMIT_BYTES, accepted
 from .verdict import Outcome, Verdict, bounded_delay_s, one_line
 
 grpc: Any = untyped_grpc  # it ships no types
+with suppress(ImportError):  # gRPC loads it with the first channel, in our thread
+    import_module("grpc._channel")
 
 _SERVICES = {
     Signal.TRACES: "opentelemetry.proto.collector.trace.v1.TraceService",
