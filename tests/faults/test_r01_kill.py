@@ -23,7 +23,7 @@ def kill_some(
     ended: list[Ended] = []
     for _ in range(kills):
         child = run.start(count=None, setup={"durability": durability})
-        child.wait_count(seeded.randrange(1, 6_000))
+        child.wait_count(seeded.randrange(1, 4_000))
         ended.append(child.kill())
     status = run.drain()
     assert_balanced(status)

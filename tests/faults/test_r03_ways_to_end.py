@@ -26,7 +26,9 @@ ENDINGS = {
     "thread": ({"then": "thread_exit"}, None, 0, True),
 }
 
-modes = pytest.mark.parametrize("durability", ["batch", "record"])
+modes = pytest.mark.parametrize(
+    "durability", ["batch", pytest.param("record", marks=pytest.mark.slow)]
+)
 
 
 def end(

@@ -60,9 +60,17 @@ def run_clocks(run: Run, rest: str, **setup: object) -> list[str]:
     return run_program(text, run.settings(**setup), timeout_s=20).ok().lines
 
 
-@pytest.mark.parametrize("durability", ["memory", "batch"])
 @pytest.mark.parametrize(
-    "jump_s", [DAY_S, -DAY_S, YEAR_S, -YEAR_S], ids=["+day", "-day", "+year", "-year"]
+    "durability", ["batch", pytest.param("memory", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(
+    "jump_s",
+    [
+        pytest.param(DAY_S, marks=pytest.mark.slow, id="+day"),
+        pytest.param(-DAY_S, marks=pytest.mark.slow, id="-day"),
+        pytest.param(YEAR_S, id="+year"),
+        pytest.param(-YEAR_S, id="-year"),
+    ],
 )
 def test_wall_clock_jumps(
     run: Run, faults: FaultServer, durability: str, jump_s: int
@@ -84,7 +92,9 @@ def test_wall_clock_jumps(
     assert faults.numbers() == set(range(200))
 
 
-@pytest.mark.parametrize("jump_s", [-DAY_S, -YEAR_S])
+@pytest.mark.parametrize(
+    "jump_s", [-DAY_S, pytest.param(-YEAR_S, marks=pytest.mark.slow)]
+)
 def test_no_negative_duration(run: Run, faults: FaultServer, jump_s: int) -> None:
     """A span during which the wall clock jumps back ends not before it began."""
     run_clocks(
@@ -126,7 +136,9 @@ def test_records_wait_through_a_jump(run: Run, faults: FaultServer) -> None:
     assert faults.numbers() == set(range(200))
 
 
-@pytest.mark.parametrize("jump_s", [YEAR_S, -YEAR_S])
+@pytest.mark.parametrize(
+    "jump_s", [YEAR_S, pytest.param(-YEAR_S, marks=pytest.mark.slow)]
+)
 def test_retries_are_unaffected(run: Run, faults: FaultServer, jump_s: int) -> None:
     """A told delay is kept whatever the wall clock does meanwhile."""
     faults.reply_next(Reply(503, headers={"Retry-After": "1"}), signals=["traces"])

@@ -9,7 +9,10 @@ from tests.faults.rig import Run
 from tests.faults.server import FaultServer
 from tests.fixtures.programs import Ended, run_program
 
-modes = pytest.mark.parametrize("durability", ["memory", "batch", "record"])
+modes = pytest.mark.parametrize(
+    "durability",
+    ["batch", *(pytest.param(m, marks=pytest.mark.slow) for m in ("memory", "record"))],
+)
 
 PROGRAM = """
 import atexit, gc, json, logging, sys, threading

@@ -33,7 +33,9 @@ def assert_nothing_given_up(status: dict[str, dict[str, dict[str, object]]]) -> 
 
 
 @seconds
-@pytest.mark.parametrize("durability", ["memory", "batch"])
+@pytest.mark.parametrize(
+    "durability", ["batch", pytest.param("memory", marks=pytest.mark.slow)]
+)
 def test_stop_and_continue(
     run: Run,
     faults: FaultServer,
