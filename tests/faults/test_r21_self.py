@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.collector import Collector, Protocol, closed_port
+from tests.fixtures.collector import (
+    PROTOCOLS,
+    Collector,
+    Protocol,
+    closed_port,
+)
 from tests.fixtures.programs import Ended, run_program
 
 # The package that instruments need not be installed here, so this stands for the part
@@ -348,10 +353,13 @@ class TellingLogExporter(LogRecordExporter):
 @pytest.mark.parametrize(
     "parts",
     [
-        "span_processors=[TellingSpans()]",
-        "log_record_processors=[TellingLogs()]",
+        pytest.param("span_processors=[TellingSpans()]", marks=pytest.mark.slow),
+        pytest.param("log_record_processors=[TellingLogs()]", marks=pytest.mark.slow),
         "span_processors=[TellingSpans()], log_record_processors=[TellingLogs()]",
-        "span_processors=[SimpleSpanProcessor(TellingSpanExporter())]",
+        pytest.param(
+            "span_processors=[SimpleSpanProcessor(TellingSpanExporter())]",
+            marks=pytest.mark.slow,
+        ),
         "span_processors=[BatchSpanProcessor(TellingSpanExporter(), **SOON)]",
         "log_record_processors=[SimpleLogRecordProcessor(TellingLogExporter())]",
         pytest.param(
@@ -373,10 +381,10 @@ def test_parts_that_log(
 begin({parts})
 with fo.flext_span("begun"):
     log.warning("begun")
-time.sleep(0.5)
-fo.flush(2.0)
+time.sleep(0.4)
+fo.flush(1.0)
 before = said
-idle(1.5)
+idle(1.0)
 print("SAID", said, said - before)
 fo.shutdown(5.0)
 balance()
@@ -384,7 +392,7 @@ balance()
     )
     extra = requests_while_idle(http_collector, ended)
     said, late = map(int, ended.lines[-1].split()[1:])
-    figure("R21", parts_that_log=said, requests_while_idle_s=f"{extra}/1.5")
+    figure("R21", parts_that_log=said, requests_while_idle_s=f"{extra}/1")
     assert http_collector.span("begun")
     assert http_collector.log("begun")
     assert extra == 0, late
@@ -410,8 +418,18 @@ balance()
 """
 
 
-@pytest.mark.parametrize("seconds", [2.0, pytest.param(30.0, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("durability", ["memory", "batch"])
+@pytest.mark.parametrize(
+    ("protocol", "durability", "seconds"),
+    [
+        ("grpc", "memory", 1.0),
+        ("http/protobuf", "batch", 1.0),
+        *(
+            pytest.param(protocol, durability, 20.0, marks=pytest.mark.slow)
+            for protocol in PROTOCOLS
+            for durability in ("memory", "batch")
+        ),
+    ],
+)
 def test_one_line_about_trouble(
     protocol: Protocol, durability: str, seconds: float, figure: Callable[..., None]
 ) -> None:

@@ -73,7 +73,7 @@ def run_cycles(rest: str, collector: Collector, spool_dir: Path) -> list[str]:
     return ended.lines
 
 
-@pytest.mark.parametrize("cycles", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cycles", [25, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("durability", ["memory", "batch"])
 def test_cycles(
     collector: Collector,
@@ -175,7 +175,7 @@ def test_setup_again_and_again(
     """Exchanged settings, without a shutdown between them, leak nothing either."""
     (line,) = run_cycles(
         f"""
-        for n in range(40):
+        for n in range(30):
             if n == 10:
                 before = usage()
             name = ("shop", "shelf")[n % 2]
@@ -192,10 +192,10 @@ def test_setup_again_and_again(
     )
     threads, tasks, files = map(int, line.split())
     figure(
-        "R25", exchanges=40, mode=durability, threads=f"{threads:+}", fds=f"{files:+}"
+        "R25", exchanges=30, mode=durability, threads=f"{threads:+}", fds=f"{files:+}"
     )
     assert max(threads, tasks, files) <= LEAK, line
-    assert sorted(s.attributes["n"] for s in collector.spans("cycle")) == [*range(40)]
+    assert sorted(s.attributes["n"] for s in collector.spans("cycle")) == [*range(30)]
 
 
 # -- many threads at once
