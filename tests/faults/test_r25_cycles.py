@@ -74,7 +74,9 @@ def run_cycles(rest: str, collector: Collector, spool_dir: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("cycles", [25, pytest.param(200, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("durability", ["memory", "batch"])
+@pytest.mark.parametrize(
+    "durability", ["batch", pytest.param("memory", marks=pytest.mark.slow)]
+)
 def test_cycles(
     collector: Collector,
     durability: str,
@@ -113,6 +115,9 @@ def test_cycles(
     assert len(collector.logs("cycle")) == cycles + 5
 
 
+@pytest.mark.parametrize(
+    "protocol", ["http/protobuf", pytest.param("grpc", marks=pytest.mark.slow)]
+)
 def test_cycles_in_an_outage(
     protocol: Protocol, tmp_path: Path, figure: Callable[..., None]
 ) -> None:
@@ -165,7 +170,9 @@ print(len(directories()), *grown(before))
     assert max(leaked) <= LEAK, leaked
 
 
-@pytest.mark.parametrize("durability", ["memory", "batch"])
+@pytest.mark.parametrize(
+    "durability", ["batch", pytest.param("memory", marks=pytest.mark.slow)]
+)
 def test_setup_again_and_again(
     collector: Collector,
     durability: str,
