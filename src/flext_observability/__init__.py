@@ -7,6 +7,8 @@ Every public name is imported from here; sub-modules are private. Names are load
 they are first used, so that importing the package costs next to nothing.
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +229,9 @@ __all__ = [
 ]
 
 
+_VERBS = ("instruments", "logs", "monitoring", "propagation", "spans")
+
+
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for (PEP 562)."""
     if name == "__version__":
@@ -235,6 +240,11 @@ def __getattr__(name: str) -> Any:
         found: object = version("flext-observability")
     elif name in _HOME:
         found = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        if name == "setup":
+            # First used in a thread while another one forks, these would leave the
+            # child a module lock that nobody releases.
+            for verbs in _VERBS:
+                import_module(f"{__name__}.{verbs}")
     else:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
@@ -245,3 +255,19 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List the public names, loaded or not."""
     return sorted(__all__)
+
+
+def _start_over_in_child() -> None:
+    """Leave the parent's pipeline alone, before a later fork hook can use it.
+
+    Hooks run in the order of their registration: here, not at ``setup()``, because a
+    program may register its own in between and have it log, or make a span.
+    """
+    runtime = sys.modules.get(f"{__name__}.runtime")
+    state: Any = getattr(runtime, "state", None)
+    if state is not None:
+        state.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_over_in_child)

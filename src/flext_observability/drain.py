@@ -6,9 +6,8 @@ from typing import Any
 
 from .lifecycle import setup, shutdown, status
 from .result import FlextResult
+from .runtime import state
 
-# Long enough for a delivery thread to look into every directory.
-_LOOK_S = 1.0
 _STEP_S = 0.05
 
 
@@ -32,11 +31,8 @@ def drain(
     if status().durability == "memory":
         shutdown()
         return FlextResult[str].fail(f"there is no spool to drain: {durability_reason}")
-    started = time.monotonic()
-    while time.monotonic() - started < timeout_s:
-        waits = any(ledger.pending for ledger in status().signals.values())
-        if not waits and time.monotonic() - started > _LOOK_S:
-            break
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and _waits():
         time.sleep(_STEP_S)
     left = shutdown()
     if left.is_failure:
@@ -46,3 +42,11 @@ def drain(
         for name, ledger in status().signals.items()
     )
     return FlextResult[str].ok(f"delivered: {told}")
+
+
+def _waits() -> bool:
+    pipeline = state.live()
+    spool = None if pipeline is None else pipeline.spool
+    if spool is not None and spool.is_searching:
+        return True
+    return any(ledger.pending for ledger in status().signals.values())

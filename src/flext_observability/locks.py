@@ -38,10 +38,11 @@ class ForkSafeLock:
 _locks: WeakSet[ForkSafeLock] = WeakSet()
 
 
-def _renew_all() -> None:
+def renew_all() -> None:
+    """Free all locks, in a forked child."""
     for lock in list(_locks):
         lock.renew()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(after_in_child=renew_all)

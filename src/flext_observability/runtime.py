@@ -17,7 +17,7 @@ from weakref import finalize
 from ._pipeline.operations import OperationTotals
 from .constants import DropReason, Signal
 from .constants import FlextObservabilityConstants as C
-from .locks import ForkSafeLock
+from .locks import ForkSafeLock, renew_all
 from .own_log import WARNING, say
 from .report import FlextObservabilityStatus, no_ledgers, status_of
 
@@ -255,9 +255,18 @@ class _State:
         # it runs after ours: the HTTP client closes its sockets by weak references.
         finalize(self, id, None).detach()
         atexit.register(_at_exit)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.after_fork)
         _end_multiprocessing_children()
+
+    def exit(self, deadline: float) -> None:
+        """Close the pipeline at the end of the program.
+
+        It stays in place: what is emitted later, by exit handlers that run after ours
+        and by finalizers, is counted there as dropped.
+        """
+        pipeline = self.pipeline
+        if pipeline is not None:
+            self._stop_bridge()
+            pipeline.close(deadline)
 
     def stop(self, deadline: float) -> str:
         """Close the pipeline and return to the state before setup.
@@ -291,7 +300,11 @@ class _State:
     # -- fork
 
     def after_fork(self) -> None:
-        """Start over in a forked child: the records queued here are the parent's."""
+        """Start over in a forked child: the records queued here are the parent's.
+
+        The package registers this when it is imported.
+        """
+        renew_all()  # the hook of the locks may stand behind one of the program
         self._closed = None
         if self.pipeline is None:
             return
@@ -382,7 +395,7 @@ def _at_exit() -> None:
     if pipeline is None:
         return
     with suppress(Exception):  # the interpreter is leaving; nobody reads a traceback
-        state.stop(time.monotonic() + pipeline.config.exit_budget_s)
+        state.exit(time.monotonic() + pipeline.config.exit_budget_s)
 
 
 def _end_multiprocessing_children() -> None:

@@ -53,7 +53,7 @@ class Adoption:
             return self._take_some()
         except OSError as error:
             path = self._holdings.folder.path
-            with self._holdings.guarded():
+            with self._holdings.telling, self._holdings.lock:
                 self._holdings.note("look", f"{path} cannot be searched: {error}")
             return False
         finally:
@@ -102,13 +102,13 @@ class Adoption:
         except OSError as error:
             if directory is not None:
                 directory.release()
-            with holdings.guarded():
+            with holdings.telling, holdings.lock:
                 if error.errno not in PASSING:
                     holdings.spent.add(name)
                 where, reason = holdings.folder.path / name, error.strerror or error
                 holdings.note("foreign", f"records in {where} are left alone: {reason}")
             return False
-        with holdings.guarded():
+        with holdings.telling, holdings.lock:
             if holdings.is_closed:
                 directory.release()
                 return False

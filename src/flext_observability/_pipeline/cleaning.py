@@ -26,6 +26,7 @@ from .record_parts import (
     ScopeCleaner,
     each,
     legal_context,
+    legal_end,
     legal_flags,
     legal_id,
     legal_time,
@@ -136,7 +137,7 @@ class Cleaner:
             _kind(found[3]),
             self._status(found[4]),
             legal_time(found[5]),
-            legal_time(found[6]),
+            legal_end(found[5], found[6]),
             self._scopes.clean(found[7]),
             values.attributes(found[8], span.dropped_attributes),
             each(self._event, found[9]),
@@ -194,7 +195,7 @@ class Cleaner:
             parent=legal_context(span.parent, self._values),
             resource=span.resource,
             start_time=legal_time(span.start_time),
-            end_time=legal_time(span.end_time),
+            end_time=legal_end(span.start_time, span.end_time),
         )
 
     # -- log records

@@ -5,14 +5,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from ..constants import Signal
 from .bell import Bell
 from .ledger import Ledger, Notices
 from .otlp_split import Piece, halves, shortened
-from .own_work import own_work, suppressor
-from .poller import Poller
+from .own_work import own_work
 from .route import Bounds
 from .spool import REQUEST_LIMIT_BYTES, Lease, Spool
 from .transport import Transport
@@ -26,8 +25,11 @@ _PROBE_S = 30.0
 _BISECT_BUDGET = 32
 # How often the spool is asked to look for what dead processes left.
 _HOUSEKEEPING_S = 10.0
-# Below that size, a record that is refused as too large is never taken.
+# What is refused as too large below that size is never taken, whatever its parts.
 _SHORTEST_BYTES = 4096
+# How often, and how long, a close waits for a batch that is being settled.
+_SETTLING_STEPS = 20
+_SETTLING_STEP_S = 0.005
 # How often an unreachable collector is tried at exit when the records are on disk.
 _LAST_TRIES = 3
 # While closing, how often to look for what came meanwhile.
@@ -52,8 +54,8 @@ class Delivery:
         ledger: Ledger,
         notices: Notices,
         *,
-        poller: Poller,
         freed: Callable[[], None],
+        suppressed: Callable[[], AbstractContextManager[object]],
     ) -> None:
         """Prepare; no thread yet.
 
@@ -64,8 +66,8 @@ class Delivery:
             bounds: Sizes and times.
             ledger: Counts.
             notices: Where trouble is said.
-            poller: Produces records in our thread.
             freed: Told that the spool has room again.
+            suppressed: Keeps our requests from being traced.
         """
         self._signal = signal
         self._spool = spool
@@ -73,9 +75,11 @@ class Delivery:
         self._bounds = bounds
         self._ledger = ledger
         self._notices = notices
-        self._poller = poller
         self._freed = freed
-        self._suppressed = suppressor()
+        # Metrics are collected all at once: nothing more would gather.
+        is_steady = signal is not Signal.METRICS
+        self._linger_s = bounds.delay_s - bounds.write_delay_s if is_steady else 0.0
+        self._suppressed = suppressed
         self._bell = Bell()  # there is something to do
         self._full = Bell()  # there is enough to send, or somebody waits
         self._hurry = Bell()  # cut pauses of our own short
@@ -85,14 +89,10 @@ class Delivery:
         self._deadline = math.inf
         self._is_closing = False
         self._is_stopped = False
+        self._is_settling = False
         self._has_accepted = False  # the destination took something once
         self._trouble: str | None = None
         self._asked_at: float | None = None
-
-    @property
-    def thread(self) -> threading.Thread | None:
-        """The thread, once it was started."""
-        return self._thread
 
     @property
     def problem(self) -> str | None:
@@ -106,10 +106,10 @@ class Delivery:
 
     def start(self) -> bool:
         """Start the thread unless it runs; say whether it does."""
-        if self.is_running:
+        if self.is_running():
             return True
         with self._lock:
-            if self._thread is None and not self._is_stopped:
+            if not self.is_running() and not self._is_stopped:
                 thread = threading.Thread(
                     target=self._run, name=f"flext-{self._signal.value}", daemon=True
                 )
@@ -117,12 +117,11 @@ class Delivery:
                 with suppress(RuntimeError):
                     thread.start()
                     self._thread = thread
-        return self.is_running
+        return self.is_running()
 
-    @property
     def is_running(self) -> bool:
-        """Whether the thread was started."""
-        return self._thread is not None
+        """Whether the thread was started and lives."""
+        return self._thread is not None and self._thread.is_alive()
 
     def notify(self, count: int) -> None:
         """Learn that records came into the spool."""
@@ -149,18 +148,28 @@ class Delivery:
         self.drain_until(deadline)
         if self._spool.waits(self._signal) and not self.start():
             self._work(self._drain)  # no thread to be had: the interpreter is leaving
-        while not (self._stopped() or self._ledger.wait_settled(_step(deadline))):
-            pass
+        # Steps are counted, since a clock may stand.
+        for _ in range(int((deadline - time.monotonic()) / _CLOSING_STEP_S) + 1):
+            if self._stopped() or self._ledger.wait_settled(_step(deadline)):
+                break
         self._is_stopped = True
         self.hurry()
+        # A batch is forgotten by the spool before the ledger knows: not in between.
+        for _ in range(_SETTLING_STEPS):
+            if not self._is_settling:
+                break
+            time.sleep(_SETTLING_STEP_S)
 
     def disconnect(self) -> None:
         """Let go of the connection; a request under way may end early."""
         with suppress(Exception):  # a connection that cannot even close is gone
             self._transport.close()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread's end."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(0.1)
+            thread.join(timeout_s)
 
     # -- the thread
 
@@ -173,10 +182,9 @@ class Delivery:
 
     def _loop(self) -> None:
         while not self._is_stopped:
-            self._poller.run_due(is_closing=self._is_closing)
             try:
+                self._keep_house()
                 if not self._is_closing:
-                    self._spool.adopt()
                     self._gather()
                 self._drain()
             except Exception as error:  # noqa: BLE001 - the thread must live
@@ -184,20 +192,12 @@ class Delivery:
             self._bell.wait(_CLOSING_STEP_S if self._is_closing else self._idle_s())
 
     def _idle_s(self) -> float | None:
-        longest_s = math.inf
-        if self._spool.durability != "memory":
-            longest_s = _HOUSEKEEPING_S
-        left_s = min(self._poller.left_s(), longest_s)
-        return None if left_s == math.inf else min(left_s, threading.TIMEOUT_MAX / 2)
+        return None if self._spool.durability == "memory" else _HOUSEKEEPING_S
 
     def _gather(self) -> None:
         """Let records gather, so that requests are few and large."""
-        linger_s = self._bounds.delay_s - self._bounds.write_delay_s
-        is_polled = self._poller.left_s() != math.inf
-        if linger_s <= 0 or is_polled:
-            return
-        if self._spool.waits(self._signal):
-            self._full.wait(linger_s)
+        if self._linger_s > 0 and self._spool.waits(self._signal):
+            self._full.wait(self._linger_s)
 
     def _drain(self) -> None:
         while not self._stopped():
@@ -219,8 +219,10 @@ class Delivery:
             return False
         # First the spool, then the ledger: a program that waits for the ledger may end
         # at once, and what is not acked then would be delivered twice.
+        self._is_settling = True
         self._spool.ack(lease)
         self._ledger.deliver(lease.count, outcome.rejected)
+        self._is_settling = False
         return True
 
     def _settle(self, piece: Piece, outcome: "_Settlement") -> bool:
@@ -246,11 +248,11 @@ class Delivery:
 
     def _smaller(self, piece: Piece) -> tuple[Piece, ...]:
         """Give what the server may find small enough; nothing when it never will."""
+        if len(piece.body) < _SHORTEST_BYTES:
+            return ()
         parts = halves(self._signal, piece.body, by="bytes")
         if parts is not None:
             return parts
-        if len(piece.body) < _SHORTEST_BYTES:
-            return ()
         body = shortened(self._signal, piece.body, len(piece.body) // 2)
         return () if body is None else (Piece(body, piece.count),)
 
@@ -266,7 +268,8 @@ class Delivery:
             if verdict.outcome not in {Outcome.RETRY, Outcome.HOLD}:
                 self._trouble = None
                 return verdict
-            self._trouble = f"{self._signal.value}: {verdict.message or verdict.reason}"
+            said = self._notices.shown(verdict.message or verdict.reason)
+            self._trouble = f"{self._signal.value}: {said}"
             failures += 1
             if self._is_hopeless(verdict, failures):
                 self._is_stopped = True
@@ -311,18 +314,33 @@ class Delivery:
         elif self._is_closing:
             time.sleep(0.2)
         elif verdict.outcome is Outcome.HOLD:
-            self._hurry.wait(_PROBE_S)
+            self._rest(_PROBE_S)
         else:
             # The exponent is bounded: after an outage of hours it would overflow.
             doublings = min(failures - 1, 10)
             limit_s = min(_BACKOFF_LIMIT_S, _BACKOFF_FIRST_S * 2.0**doublings)
-            self._hurry.wait(random.uniform(0, limit_s))  # noqa: S311 - jitter, no secret
+            self._rest(random.uniform(0, limit_s))  # noqa: S311 - jitter, no secret
+
+    def _rest(self, pause_s: float) -> None:
+        """Wait until somebody is in a hurry, and keep house meanwhile."""
+        moment = time.monotonic() + pause_s
+        while not self._stopped():
+            left_s = moment - time.monotonic()
+            if left_s <= 0 or self._hurry.wait(min(left_s, _HOUSEKEEPING_S)):
+                return
+            self._keep_house()
 
     def _wait_as_told(self, told_s: float) -> None:
         """Keep the time a server told us; only the end of it all is sooner."""
         moment = time.monotonic() + told_s
         while not self._stopped() and time.monotonic() < moment:
             time.sleep(min(0.1, max(0.0, moment - time.monotonic())))
+            self._keep_house()
+
+    def _keep_house(self) -> None:
+        """Let the spool see to its bounds, and to what other processes left."""
+        if not self._is_closing:
+            self._spool.adopt()
 
     def _say_defect(self, error: Exception) -> None:
         self._notices.error(

@@ -72,8 +72,9 @@ class DirectRoute(Generic[T]):
         self._notices = notices
         self._clean = clean
         self._size = size
-        self._poller = Poller(poll, bounds.delay_s)
         self._suppressed = suppressor()
+        self._poller = Poller(poll, bounds.delay_s, self._suppressed)
+        self.collect = self._poller.collect
         self._queue: deque[T] = deque()
         self._lock = threading.RLock()  # a finalizer may emit while we hold it
         self._in_flight = 0  # ledger units of the batch under way
@@ -117,6 +118,7 @@ class DirectRoute(Generic[T]):
 
     def start(self) -> bool:
         """Start the thread unless it runs; say whether it does."""
+        self._poller.start()
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(
@@ -132,13 +134,9 @@ class DirectRoute(Generic[T]):
         """Export what is queued now, without waiting for it."""
         self._wake.ring()
 
-    def secure(self, timeout_s: float) -> bool:  # noqa: ARG002 - as every route
+    def secure(self, deadline: float) -> bool:  # noqa: ARG002 - as every route
         """Nothing here survives a crash, so there is nothing to bring anywhere."""
         return True
-
-    def collect(self, deadline: float) -> bool:
-        """Poll now, in the thread if it runs; say whether it was over in time."""
-        return self._poller.collect(deadline, self._thread, self.hurry)
 
     def flush(self, deadline: float) -> bool:
         """Export what was put so far; say whether all was settled in time."""
@@ -147,6 +145,7 @@ class DirectRoute(Generic[T]):
 
     def drain_until(self, deadline: float) -> None:
         """Export what is queued, until the deadline; do not wait for it."""
+        self._poller.stop()
         self._deadline = deadline
         self._is_closing = True
         self.hurry()
@@ -165,9 +164,14 @@ class DirectRoute(Generic[T]):
         self.hurry()
         with suppress(Exception):  # a destination that cannot even close is gone
             self._destination.close()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end of the threads."""
+        deadline = time.monotonic() + timeout_s
+        self._poller.join(timeout_s)
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(0.1)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     # -- the thread
 
@@ -181,9 +185,7 @@ class DirectRoute(Generic[T]):
     def _loop(self) -> None:
         while not self._is_closed:
             if not self._is_closing:
-                pause_s = min(self._bounds.delay_s, self._poller.left_s())
-                self._wake.wait(pause_s)
-            self._poller.run_due(is_closing=self._is_closing)
+                self._wake.wait(self._bounds.delay_s)
             try:
                 self._drain()
             except Exception as error:  # noqa: BLE001 - the thread must live

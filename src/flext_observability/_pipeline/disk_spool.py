@@ -65,7 +65,7 @@ class DiskSpool:
         self._adoption = Adoption(self._holdings)
         self._overflow = MemorySpool(limit_bytes=_OVERFLOW_BYTES)
         if folder.is_without_room:
-            with self._holdings.guarded():
+            with self._holdings.telling, self._holdings.lock:
                 self._writer.refuse(is_without_room())
 
     # -- what is known
@@ -132,12 +132,12 @@ class DiskSpool:
 
     def settle(self, signal: Signal, count: int) -> None:
         """Note records of that queue that were settled without ``put``."""
-        with self._holdings.guarded():
+        with self._holdings.telling, self._holdings.lock:
             self._writer.add(NUMBERS[signal], 2, count)
 
     def put(self, signal: Signal, body: bytes, count: int) -> bool:
         """Write a batch; memory takes what the disk refuses."""
-        with self._holdings.guarded():
+        with self._holdings.telling, self._holdings.lock:
             if self._holdings.is_closed:
                 return False
             if self._writer.write(NUMBERS[signal], body, count):
@@ -150,7 +150,7 @@ class DiskSpool:
         try:
             self._holdings.letters.keep_rejected(NUMBERS[signal], body, reason)
         except OSError as error:
-            with self._holdings.guarded():
+            with self._holdings.telling, self._holdings.lock:
                 self._holdings.note("reject", f"refused records are not kept: {error}")
 
     # -- giving batches
@@ -159,7 +159,7 @@ class DiskSpool:
         """Read the oldest batches: of dead processes, our own, then memory."""
         size = min(limit_bytes, self._holdings.limit_bytes // _LEASES_PER_LIMIT)
         while not self._holdings.is_closed:
-            with self._holdings.guarded():
+            with self._holdings.telling, self._holdings.lock:
                 self._holdings.out.pop(signal, None)
                 self._holdings.served.add(NUMBERS[signal])
                 directory = self._next(NUMBERS[signal])
@@ -173,7 +173,7 @@ class DiskSpool:
             try:
                 self._read(directory, plan, reader)
             except OSError as error:
-                with self._holdings.guarded():
+                with self._holdings.telling, self._holdings.lock:
                     self._holdings.note("read", f"records cannot be read now: {error}")
                     self._holdings.out.pop(signal, None)
                 return None
@@ -186,7 +186,7 @@ class DiskSpool:
         """Forget the batches of a lease, and the files that are settled now."""
         place: Place = lease.place
         number = NUMBERS[lease.signal]
-        with self._holdings.guarded():
+        with self._holdings.telling, self._holdings.lock:
             if self._holdings.out.get(lease.signal) is not place:
                 return  # handed out again meanwhile
             del self._holdings.out[lease.signal]
@@ -209,7 +209,7 @@ class DiskSpool:
         if self._holdings.is_closed:
             return False
         if self._adoption.is_due():
-            with self._holdings.guarded():
+            with self._holdings.telling, self._holdings.lock:
                 self._writer.check()
                 self._writer.probe()
                 self._rescue()
@@ -218,7 +218,7 @@ class DiskSpool:
 
     def close(self) -> None:
         """Let go of all files; nobody has to adopt a directory without records."""
-        with self._holdings.guarded():
+        with self._holdings.telling, self._holdings.lock:
             if self._holdings.is_closed:
                 return
             self._holdings.is_closed = True
@@ -277,7 +277,7 @@ class DiskSpool:
         self, signal: Signal, limit_bytes: int, limit_count: int
     ) -> Lease | None:
         """Give what the disk did not take; takes the lock."""
-        with self._holdings.guarded():
+        with self._holdings.telling, self._holdings.lock:
             inner = self._overflow.lease(signal, limit_bytes, limit_count)
             if inner is None:
                 return None
@@ -290,7 +290,7 @@ class DiskSpool:
     ) -> Lease | None:
         """Give what was read, after what cannot be read is given up; takes the lock."""
         holdings, number = self._holdings, NUMBERS[signal]
-        with holdings.guarded():
+        with holdings.telling, holdings.lock:
             holdings.out.pop(signal, None)
             if holdings.is_closed:
                 return None

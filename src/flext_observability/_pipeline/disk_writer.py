@@ -39,7 +39,7 @@ class DiskWriter:
 
     def begin(self) -> Cells:
         """Give the figures; takes the lock itself."""
-        with self._holdings.guarded():
+        with self._holdings.telling, self._holdings.lock:
             if self.cells is None:
                 self.cells = _no_figures()
                 # A finalizer may come in while a write makes the directory.

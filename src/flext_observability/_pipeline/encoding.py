@@ -54,6 +54,12 @@ class BatchEncoder:
         self._clean = clean
         self._size = size
         self._give_up = give_up
+        self._stray: Exception | None = None
+
+    def take_stray(self) -> Exception | None:
+        """Give an exception that was no record's: it did not come a second time."""
+        stray, self._stray = self._stray, None
+        return stray
 
     def __call__(self, records: Sequence[Any]) -> list[Piece]:
         """Encode records into requests of legal size.
@@ -67,7 +73,7 @@ class BatchEncoder:
 
     def _pieces(self, records: Sequence[Any]) -> Iterator[Piece]:
         try:
-            body: bytes = self._encode(records).SerializeToString()
+            body = self._body(records)
         except Exception as error:  # noqa: BLE001 - whatever a record holds
             yield from self._apart(records, error)
             return
@@ -79,6 +85,14 @@ class BatchEncoder:
         for piece in made.too_large:
             self._give_up(f"is larger than {REQUEST_LIMIT_BYTES} bytes", piece.count)
         yield from made.pieces
+
+    def _body(self, records: Sequence[Any]) -> bytes:
+        try:
+            body: bytes = self._encode(records).SerializeToString()
+        except Exception as error:  # noqa: BLE001 - a record's, or a signal handler's
+            body = self._encode(records).SerializeToString()
+            self._stray = error
+        return body
 
     def _apart(self, records: Sequence[Any], error: Exception) -> Iterator[Piece]:
         """Find the record that cannot be encoded, so that its neighbours arrive."""

@@ -50,8 +50,8 @@ _OUTCOMES = {
     "PERMISSION_DENIED": Outcome.HOLD,
 }
 _HINTS = {
-    "UNAUTHENTICATED": "; the server asks for credentials: check `headers`",
-    "PERMISSION_DENIED": "; the server refuses the credentials: check `headers`",
+    "UNAUTHENTICATED": "; the server asks for credentials, see `headers`",
+    "PERMISSION_DENIED": "; the server refuses the credentials, see `headers`",
     "RESOURCE_EXHAUSTED": "; the request is too large for it and is sent in parts",
     "UNIMPLEMENTED": "; is it an OTLP server?",
 }

@@ -3,8 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..constants import DropReason, Signal
@@ -60,14 +59,14 @@ class Holdings:
         self._events: deque[tuple[Signal, DropReason | None, int]] = deque()
         self._troubles: deque[tuple[str, str]] = deque()
 
-    @contextmanager
-    def guarded(self) -> Generator[None]:
-        """Hold the lock; then tell what is to be told."""
-        try:
-            with self.lock:
-                yield
-        finally:
-            self.tell()
+    @property
+    def telling(self) -> "_Telling":
+        """Tell what is to be told, after the lock was released.
+
+        Used as ``with holdings.telling, holdings.lock``. The lock is taken as it is: an
+        exception that a signal handler raises would leave it behind in Python code.
+        """
+        return _Telling(self)
 
     # -- all below expect the lock
 
@@ -188,3 +187,14 @@ class Holdings:
             for segment in tuple(directory.segments):
                 if segment not in pinned:
                     yield directory, segment
+
+
+class _Telling:
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._holdings.tell()

@@ -39,8 +39,8 @@ _OUTCOMES = {
     413: Outcome.SPLIT,
 }
 _HINTS = {
-    401: "; the server asks for credentials: check `headers`",
-    403: "; the server refuses the credentials: check `headers`",
+    401: "; the server asks for credentials, see `headers`",
+    403: "; the server refuses the credentials, see `headers`",
     404: "; check the path of `endpoint`",
     413: "; the request is too large for it and is sent in parts",
 }

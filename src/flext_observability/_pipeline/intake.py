@@ -1,23 +1,28 @@
 """A signal's bounded queue, and the write of what it holds to the spool."""
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..constants import DropReason, Signal
 from .bell import Bell
+from .encoding import BatchEncoder
 from .ledger import Ledger, Notices
-from .otlp_split import Piece
 from .own_work import own_work
 from .route import Bounds
 from .spool import Spool
+
+if TYPE_CHECKING:
+    from .otlp_split import Piece
 
 T = TypeVar("T")
 
 # How long whoever finishes a record waits for a write that another thread makes.
 _HELP_S = 0.05
+_STEP_S = 0.001
 
 
 class Intake(Generic[T]):
@@ -25,13 +30,16 @@ class Intake(Generic[T]):
 
     The writer thread does that after ``bounds.write_delay_s``. A thread alone keeps no
     bound on what is unwritten, since a busy interpreter does not let it run: whoever
-    finishes the ``bounds.window_records``-th unwritten record writes by himself.
+    finishes the ``bounds.window_records``-th unwritten record lets it, by waiting for
+    it. Only where every record is to be written before its call returns, and where no
+    thread is to be had, does the caller write by himself: a signal handler may raise
+    into our work then.
     """
 
     def __init__(
         self,
         signal: Signal,
-        encode: Callable[[Sequence[T]], Iterable[Piece]],
+        encode: BatchEncoder,
         bounds: Bounds,
         ledger: Ledger,
         notices: Notices,
@@ -65,13 +73,19 @@ class Intake(Generic[T]):
         self._size = size
         self._lock = threading.RLock()  # a finalizer may emit while we hold it
         self._queue: deque[T] = deque()
-        self._unwritten = 0
+        # Records ever queued and written. A finalizer or a signal handler may emit
+        # within any line that calls something: these change in lines that do not.
+        self._queued_count = 0
+        self._written_count = 0
         self._accepted = 0  # ledger units ever taken in
         ledger.count_queued(lambda: self._accepted)
         self._is_closed = False
+        self._is_stopped = False
         # Only whoever holds the write lock touches these. They outlive an interrupt.
-        self._write_lock = threading.Lock()
+        # It is an RLock because its release says by itself who may not.
+        self._write_lock = threading.RLock()
         self._writing_thread = 0
+        self._putting_since: float | None = None
         self._taken: list[T] = []
         self._encoded: deque[Piece] = deque()
         writer.add(self)
@@ -83,23 +97,55 @@ class Intake(Generic[T]):
             if self._is_closed:
                 self._ledger.refuse(DropReason.EXIT, count)
                 return
-            unwritten = self._unwritten
-            if unwritten < self._bounds.queue_records:
+            unwritten = self.unwritten
+            is_full = unwritten >= self._bounds.queue_records
+            if not is_full:
                 self._spool.accept(self.signal, count)
-                # No calls of Python code from here: at the recursion limit they fail.
-                self._queue.append(record)
+                # No call from here to the last line: at the recursion limit one fails,
+                # and after one a signal handler may raise.
                 self._accepted += count
-                self._unwritten = unwritten = unwritten + 1
-            else:
-                unwritten = 0
-        if not unwritten:
+                self._queued_count += 1
+                unwritten = self._queued_count - self._written_count
+                self._queue.append(record)
+        if is_full:
             self._refuse(count)
-        elif unwritten >= self._bounds.window_records or not self._writer.start():
-            self.write(_HELP_S)
-        elif unwritten == 1:
+        elif self._bounds.window_records == 1 or not self._writer.start():
+            self._write_now()
+        else:
+            self._call_writer(unwritten)
+
+    def _write_now(self) -> None:
+        if not self.write(_HELP_S) and self._writer.start():
+            self._writer.ring()  # it tries again what could not be written
+
+    def _call_writer(self, unwritten: int) -> None:
+        if unwritten == 1:
             self._writer.ring()
-        elif unwritten >= self._bounds.write_records:
+        elif unwritten % self._bounds.hurry_records == 0:
             self._writer.hurry()
+        if unwritten >= self._bounds.window_records and not self._is_disk_stuck():
+            self._writer.hurry()
+            self.is_late = not self._wait_until(
+                lambda: self.unwritten < self._bounds.window_records,
+                time.monotonic() + _HELP_S,
+            )
+
+    def _is_disk_stuck(self) -> bool:
+        """Whether waiting for the writer is in vain, once one caller has tried."""
+        since = self._putting_since
+        return since is not None and time.monotonic() - since > _HELP_S
+
+    def _wait_until(self, is_so: Callable[[], bool], deadline: float) -> bool:
+        # Sleeping in steps needs no lock, which a signal handler's exception or a
+        # finalizer on this thread could leave behind or want a second time. Steps are
+        # counted: a clock may stand.
+        steps = int((deadline - time.monotonic()) / _STEP_S) + 1
+        while not is_so():
+            if steps <= 0 or time.monotonic() >= deadline:
+                return False
+            steps -= 1
+            time.sleep(_STEP_S)
+        return True
 
     def _refuse(self, count: int) -> None:
         reason = self._spool.full_reason()
@@ -116,37 +162,75 @@ class Intake(Generic[T]):
         )
 
     @property
-    def has_unwritten(self) -> bool:
-        """Whether records wait for the spool."""
-        return self._unwritten > 0
+    def unwritten(self) -> int:
+        """Records that wait for the spool."""
+        return self._queued_count - self._written_count
+
+    def secure(self, deadline: float) -> bool:
+        """Have everything that is queued now written; say whether it was in time."""
+        queued = self._queued_count
+        if self._writing_thread == threading.get_ident():
+            return False  # we interrupted ourselves; waiting would be for nothing
+        if not self._writer.start():
+            return self.write(max(0.0, deadline - time.monotonic()))
+        self._writer.hurry()
+        return self._wait_until(lambda: self._written_count >= queued, deadline)
 
     def write(self, timeout_s: float = -1) -> bool:
-        """Bring what is queued to the spool.
+        """Write what is queued now to the spool, in this thread.
 
         Args:
             timeout_s: Longest wait for another thread that is at it; -1 for ever.
 
         Returns:
-            Whether everything is there.
+            Whether it is there.
         """
         me = threading.get_ident()
         if self._writing_thread == me:
             return False  # we interrupted ourselves; the outer call goes on with it
-        if not self._write_lock.acquire(timeout=timeout_s):
-            self.is_late = self._unwritten >= self._bounds.window_records
-            return False
+        queued = self._queued_count
         try:
+            if not self._write_lock.acquire(timeout=timeout_s):
+                return False
             self._writing_thread = me
             with own_work():
-                while self._write_batch():
-                    pass
-        except Exception as error:  # noqa: BLE001 - a defect of ours; the host runs on
-            self._give_up_batch(error)
+                stray = self._write_twice(queued)
         finally:
-            self._writing_thread = 0
-            self._write_lock.release()
-        self.is_late = self._unwritten >= self._bounds.window_records
-        return not self._unwritten
+            if self._writing_thread == me:
+                self._writing_thread = 0
+            # Not ours is an error: whether it is, an exception from a signal handler
+            # right after `acquire` leaves nobody else to know.
+            try:  # noqa: SIM105 - a context manager would be one more place to interrupt
+                self._write_lock.release()
+            except RuntimeError:
+                pass
+        if self.unwritten < self._bounds.window_records:
+            self.is_late = False
+        if stray is not None and threading.current_thread() is threading.main_thread():
+            raise stray
+        return self._written_count >= queued
+
+    def _write_twice(self, queued: int) -> Exception | None:
+        """Write what was queued, and again after an exception.
+
+        One that comes again is a defect of ours and is counted. One that does not is
+        the host's: its signal handler raised while we worked in its main thread.
+
+        Returns:
+            The exception that the host is to get.
+        """
+        stray: Exception | None = None
+        while True:
+            try:
+                while self._written_count < queued and self._write_batch():
+                    pass
+            except Exception as error:  # noqa: BLE001 - see above
+                if stray is not None:
+                    self._give_up_batch(error)
+                    return None
+                stray = error
+            else:
+                return stray or self._encode.take_stray()
 
     def _write_batch(self) -> bool:
         """Write one batch; say whether to go on."""
@@ -156,15 +240,23 @@ class Intake(Generic[T]):
                 return False
             self._encoded.extend(self._encode(self._taken))
         while self._encoded:
+            if self._is_stopped:
+                return False  # `close` has counted these records
             piece = self._encoded[0]
-            if not self._spool.put(self.signal, piece.body, piece.count):
+            self._putting_since = time.monotonic()
+            is_taken = self._spool.put(self.signal, piece.body, piece.count)
+            self._putting_since = None
+            if not is_taken:
                 return False  # no room; what is encoded is kept for the next time
             self._encoded.popleft()
             self._written(piece.count)
-        with self._lock:
-            self._unwritten -= len(self._taken)
-            self._taken = []
+        self._forget_taken()
         return True
+
+    def _forget_taken(self) -> None:
+        count = len(self._taken)
+        self._taken = []
+        self._written_count += count
 
     def _take(self) -> None:
         pop = self._queue.popleft
@@ -179,11 +271,9 @@ class Intake(Generic[T]):
             f"writing {self.signal.value} failed: {type(error).__name__}: {error}",
         )
         count = sum(p.count for p in self._encoded) or self._sum(self._taken)
-        with self._lock:
-            self._unwritten -= len(self._taken)
-            self._taken = []
         self._encoded.clear()
-        self._ledger.drop(DropReason.UNENCODABLE, count)
+        self._forget_taken()
+        self._ledger.drop_unsent(DropReason.UNENCODABLE, count)
         self._spool.settle(self.signal, count)
 
     def close(self) -> int:
@@ -194,8 +284,17 @@ class Intake(Generic[T]):
         """
         with self._lock:
             self._is_closed = True
-            taken = sum(p.count for p in self._encoded) or self._sum(self._taken)
-            return taken + self._sum(self._queue)
+        self.write(_HELP_S)  # what came meanwhile
+        self._is_stopped = True
+        is_mine = self._write_lock.acquire(timeout=_HELP_S)
+        try:
+            taken = sum(p.count for p in tuple(self._encoded))
+            return (taken or self._sum(tuple(self._taken))) + self._sum(
+                tuple(self._queue)
+            )
+        finally:
+            if is_mine:
+                self._write_lock.release()
 
     def _sum(self, records: Iterable[T]) -> int:
         return sum(map(self._size, records))
@@ -229,22 +328,21 @@ class Writer:
 
         Interpreter shutdown refuses threads: whoever puts a record writes it then.
         """
-        if self.is_running:
+        if self.is_running():
             return True
         with self._lock:
-            if self._thread is None and not self._is_stopped:
+            if not self.is_running() and not self._is_stopped:
                 thread = threading.Thread(
                     target=self._loop, name="flext-writer", daemon=True
                 )
                 with suppress(RuntimeError):
                     thread.start()
                     self._thread = thread
-        return self.is_running
+        return self.is_running()
 
-    @property
     def is_running(self) -> bool:
-        """Whether the thread was started."""
-        return self._thread is not None
+        """Whether the thread was started and lives."""
+        return self._thread is not None and self._thread.is_alive()
 
     def ring(self) -> None:
         """Write soon."""
@@ -256,19 +354,21 @@ class Writer:
         self._bell.ring()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread; do not wait for it."""
         self._is_stopped = True
         self.hurry()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread's end."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(0.1)
+            thread.join(timeout_s)
 
     def _loop(self) -> None:
         while not self._is_stopped:
-            has_more = any(intake.has_unwritten for intake in self._intakes)
-            if not has_more:
+            if not any(intake.unwritten for intake in self._intakes):
                 self._bell.wait(None)
             if not self._is_stopped:
                 self._hurry.wait(self._delay_s)
             for intake in self._intakes:
-                intake.write()
+                intake.write(_HELP_S)

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from opentelemetry.metrics import Observation
@@ -35,6 +35,9 @@ class SignalLedger:
 
 # How long a drop counts as a problem of now.
 _RECENT_S = 60.0
+_SLICE_S = 0.05
+# Shorter texts of ours are words, not secrets.
+_SECRET_LENGTH = 6
 
 
 class Ledger:
@@ -114,6 +117,14 @@ class Ledger:
             self._count_drop(reason, count)
             self._changed.notify_all()
 
+    def drop_unsent(self, reason: DropReason, count: int) -> None:
+        """Count records given up before they came to wait for delivery."""
+        with self._changed:
+            if not self._is_closed:
+                self._refused += count
+                self._count_drop(reason, count)
+                self._changed.notify_all()
+
     def close(self, lost: int) -> None:
         """Settle no more; what waits on disk for the next process stays pending.
 
@@ -166,12 +177,22 @@ class Ledger:
             Whether it is.
         """
         with self._changed:
-            # Later records that are refused must not count for earlier ones.
-            target = self._accepted - self._refused
-            return self._changed.wait_for(
-                lambda: self._settled() - self._refused >= target,
+            # Later records that are refused, and adopted ones that are damaged, must
+            # not count for earlier ones: what was adopted must be settled too.
+            target = self._accepted - self._refused - self._adopted
+            return self._wait_for(
+                lambda: self._settled() - self._refused - self._adopted >= target,
                 max(0.0, deadline - time.monotonic()),
             )
+
+    def _wait_for(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait for a change; by slices, so that a clock that stands ends it too."""
+        deadline = time.monotonic() + timeout_s
+        slices = int(timeout_s / _SLICE_S) + 1
+        while not is_so() and slices and time.monotonic() < deadline:
+            if not self._changed.wait(min(_SLICE_S, timeout_s)):
+                slices -= 1
+        return is_so()
 
     def _settled(self) -> int:
         return self._delivered + self._rejected + sum(self._dropped.values())
@@ -206,7 +227,27 @@ class Notices:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal handler may come in between
         self._said: dict[str, float] = {}
+        self._secrets: tuple[str, ...] = ()
+        self._redact: Callable[[str], str] = str
         self.last_error: str | None = None
+
+    def hide(self, secrets: Iterable[str], redact: Callable[[str], str]) -> None:
+        """Never show these: a server may answer with what we sent it.
+
+        Args:
+            secrets: Texts that are ours, such as values of headers.
+            redact: Takes out of a text what looks like a secret.
+        """
+        parts = {part for text in secrets for part in (text, *text.split())}
+        long_enough = (part for part in parts if len(part) >= _SECRET_LENGTH)
+        self._secrets = tuple(sorted(long_enough, key=len, reverse=True))
+        self._redact = redact
+
+    def shown(self, message: str) -> str:
+        """Give a message as it may be shown."""
+        for secret in self._secrets:
+            message = message.replace(secret, "[redacted]")
+        return self._redact(message)
 
     def error(self, reason: str, message: str) -> None:
         """Remember a trouble, and say it unless that was done within the minute.
@@ -215,6 +256,7 @@ class Notices:
             reason: What counts as the same trouble.
             message: One line: what is wrong, where, what to do.
         """
+        message = self.shown(message)
         self.last_error = message
         now = time.monotonic()
         with self._lock:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -10,10 +11,11 @@ from typing import Any
 in_delivery: ContextVar[bool] = ContextVar("flext_in_delivery", default=False)
 
 
+@cache
 def suppressor() -> Callable[[], AbstractContextManager[Any]]:
     """Find what keeps automatic instrumentation from tracing our own requests."""
-    # Looked up by whoever calls setup(): an import that runs in our thread while the
-    # program forks would leave the child with a module lock nobody releases.
+    # Looked up once, by whoever calls setup() first: an import that another thread
+    # makes while the program forks would leave the child a lock nobody releases.
     try:
         utils: Any = import_module("opentelemetry.instrumentation.utils")
     except ImportError:

@@ -32,6 +32,9 @@ from .route import Route
 from .spool import Spool
 from .spooled_route import SpooledRoute
 
+# How long a close waits for the ends of all threads.
+_JOIN_S = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Extras:
@@ -139,13 +142,16 @@ class Pipeline:
                 left[route.signal] = left.get(route.signal, 0) + pending
         return left
 
-    def secure(self, timeout_s: float) -> bool:
+    def secure(self, deadline: float) -> bool:
         """Bring what is queued to where a crash cannot reach it.
+
+        Args:
+            deadline: On the monotonic clock, seconds.
 
         Returns:
             Whether all of it is there.
         """
-        done = [route.secure(timeout_s) for route in self.routes]
+        done = [route.secure(deadline) for route in self.routes]
         return all(done)
 
     def secure_or_flush(self, timeout_s: float) -> bool:
@@ -155,7 +161,7 @@ class Pipeline:
             Whether there is nothing to gain by trying again.
         """
         if self.spool is not None and self.spool.durability != "memory":
-            return self.secure(timeout_s)
+            return self.secure(time.monotonic() + timeout_s)
         self.flush(time.monotonic() + timeout_s)
         return True
 
@@ -167,7 +173,7 @@ class Pipeline:
             successor: Parts of the caller that live on in the next pipeline.
         """
         kept = successor.all() if successor else ()
-        self.secure(max(0.0, deadline - time.monotonic()))
+        self.secure(deadline)
         for route in self.routes:
             route.hurry()
         self._collect(deadline)
@@ -181,10 +187,17 @@ class Pipeline:
             route.close(deadline)
         if self.writer is not None:
             self.writer.stop()
+        self._join(time.monotonic() + _JOIN_S)
         if self.spool is not None:
             self.spool.close()
         self.stop_serving()
         self._say_what_is_left()
+
+    def _join(self, deadline: float) -> None:
+        """Wait a moment for our threads, so that few outlive the pipeline."""
+        for part in (self.writer, *self.routes):
+            if part is not None:
+                part.join(max(0.0, deadline - time.monotonic()))
 
     def hand_over(self, successor: "Pipeline") -> None:
         """Let spans that are still open end in another pipeline."""

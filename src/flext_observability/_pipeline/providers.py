@@ -123,6 +123,10 @@ def _prepare_spool(pipeline: Pipeline, signals: Sequence[Signal]) -> None:
         warning = insecure_credentials_warning(endpoint)
         if warning:
             pipeline.notices.error("insecure_credentials", warning)
+    pipeline.notices.hide(
+        [v for e in pipeline.endpoints.values() for v in e.headers.values()],
+        pipeline.cleaner.redactor.text,
+    )
     accounts = LedgerAccounts(
         pipeline.otlp_ledgers, pipeline.notices, pipeline.records_arrived
     )
@@ -398,7 +402,10 @@ def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bou
     bounds = _bounds(pipeline.config, signal, timeout_s, is_console=False)
     durability = pipeline.spool.durability if pipeline.spool else "memory"
     bounds = replace(
-        bounds, write_records=bounds.batch_records, write_delay_s=_WRITE_DELAY_S
+        bounds,
+        write_records=bounds.batch_records,
+        hurry_records=bounds.batch_records,
+        write_delay_s=_WRITE_DELAY_S,
     )
     if durability == "memory":
         return bounds
@@ -406,7 +413,9 @@ def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bou
     window = min(_WINDOW_RECORDS, max(1, bounds.queue_records // 2))
     return replace(
         bounds,
-        write_records=min(_WINDOW_RECORDS, bounds.batch_records),
+        # Several writes per window: a caller at its end waits for one of them only.
+        write_records=max(1, min(window // 4, bounds.batch_records)),
+        hurry_records=max(1, window // 2),
         window_records=1 if durability == "record" else window,
     )
 

@@ -23,6 +23,12 @@ def each(clean: Callable[[T], T], items: Sequence[T]) -> Sequence[T]:
     return items if all(map(is_, items, made)) else made
 
 
+def legal_end(start: object, end: object) -> int | None:
+    """Give the end of a span: not before its start, though a clock was set back."""
+    first, last = legal_time(start), legal_time(end)
+    return first if first is not None and last is not None and last < first else last
+
+
 def legal_time(value: object) -> int | None:
     """Give nanoseconds that OTLP can express; 0, "unknown", for what is no time."""
     if value is None or (type(value) is int and 0 <= value < _UINT64_END):

@@ -217,11 +217,13 @@ class Redactor:
     def _ask(self, name: str, value: object) -> object:
         try:
             return cast("Callback", self._callback)(name, value)
-        except Exception as error:  # noqa: BLE001 - the user's function
+        except KeyboardInterrupt:
+            raise  # in the main thread it is the user's
+        except BaseException as error:  # noqa: BLE001 - the user's function
             self._say("redact", error)
             return REDACTED  # it may have wanted to
 
-    def _say(self, what: str, error: Exception) -> None:
+    def _say(self, what: str, error: BaseException) -> None:
         self._report(
             what,
             f"{what}: raised {type(error).__name__}; the values it was asked about are "

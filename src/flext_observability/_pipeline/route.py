@@ -24,8 +24,11 @@ class Bounds:
     """Records encoded and written in one go at most."""
     write_delay_s: float = 0.0
     """Longest wait before a record is written to the spool."""
+    hurry_records: int = 2048
+    """Unwritten records at which the writer does not wait for more."""
     window_records: float = math.inf
-    """Unwritten records at which whoever finishes one writes; infinite for never."""
+    """Unwritten records at which whoever finishes one waits for the writer; 1: writes
+    by himself; infinite: never."""
 
 
 class Route(Protocol):
@@ -54,8 +57,11 @@ class Route(Protocol):
         """Send what is queued now, without waiting for it."""
         ...
 
-    def secure(self, timeout_s: float) -> bool:
+    def secure(self, deadline: float) -> bool:
         """Bring what is queued to where a crash cannot reach it, if there is such.
+
+        Args:
+            deadline: On the monotonic clock, seconds.
 
         Returns:
             Whether nothing is left to bring there.
@@ -80,4 +86,8 @@ class Route(Protocol):
 
     def close(self, deadline: float) -> None:
         """Send what was put so far until the deadline, settle the rest, let go."""
+        ...
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end of the threads, at most for a time."""
         ...

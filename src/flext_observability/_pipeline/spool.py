@@ -123,6 +123,11 @@ class Spool(Protocol):
         """Whether another process, dead or alive, has records here; a cheap look."""
         ...
 
+    @property
+    def is_searching(self) -> bool:
+        """Whether the first look for what dead processes left is still to be done."""
+        ...
+
     def close(self) -> None:
         """Let go of files; what waits on disk stays for the next process."""
         ...
@@ -150,6 +155,7 @@ class MemorySpool:
     directory: Path | None = None
     size_bytes = 0
     problems: tuple[str, ...] = ()
+    is_searching = False
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from .delivery import Delivery
 from .encoding import BatchEncoder
 from .intake import Intake, Writer
 from .ledger import Ledger, Notices
+from .own_work import suppressor
 from .poller import Poller
 from .route import Bounds
 from .transport import Transport
@@ -50,7 +51,8 @@ class SpooledRoute(Generic[T]):
         self._spool = spool = writer.spool
         self._writer = writer
         self._notices = notices
-        self._poller = Poller(poll, bounds.delay_s)
+        suppressed = suppressor()
+        self._poller = Poller(poll, bounds.delay_s, suppressed)
         self._delivery = Delivery(
             signal,
             spool,
@@ -58,8 +60,8 @@ class SpooledRoute(Generic[T]):
             bounds,
             self.ledger,
             notices,
-            poller=self._poller,
             freed=self._freed,
+            suppressed=suppressed,
         )
         self._intake = Intake[T](
             signal,
@@ -72,7 +74,8 @@ class SpooledRoute(Generic[T]):
             size=size,
         )
         self.put = self._intake.put
-        self.start = self._delivery.start
+        self.collect = self._poller.collect
+        self.secure = self._intake.secure
         self.notify = self._delivery.notify
 
     @property
@@ -90,36 +93,41 @@ class SpooledRoute(Generic[T]):
         self._writer.hurry()
         self._delivery.hurry()
 
-    def secure(self, timeout_s: float) -> bool:
-        """Write what is queued; say whether all is written."""
-        return self._intake.write(timeout_s)
-
-    def collect(self, deadline: float) -> bool:
-        """Poll now, in the thread if it runs; say whether it was over in time."""
-        return self._poller.collect(deadline, self._delivery.thread, self.hurry)
+    def start(self) -> bool:
+        """Start the threads unless they run; say whether they do."""
+        self._poller.start()
+        return self._delivery.start()
 
     def flush(self, deadline: float) -> bool:
         """Write and send what was put so far; say whether all was settled in time."""
-        self._intake.write(max(0.0, deadline - time.monotonic()))
         self._delivery.hurry()
-        return self.ledger.wait_settled(deadline)
+        is_written = self._intake.secure(deadline)
+        self._delivery.hurry()
+        return is_written and self.ledger.wait_settled(deadline)
 
     def drain_until(self, deadline: float) -> None:
         """Write what is queued, and send what waits until the deadline."""
-        self._intake.write(max(0.0, deadline - time.monotonic()))
+        self._poller.stop()
+        self._intake.secure(deadline)
         self._delivery.drain_until(deadline)
 
     def close(self, deadline: float) -> None:
         """Send what was put so far; what is not on disk by then is given up."""
-        self.drain_until(deadline)
         self._delivery.close(deadline)
-        self._intake.write(0.1)  # what came meanwhile
-        unwritten = self._intake.close()
-        self.ledger.close(unwritten + self._spool.volatile(self.signal))
+        lost = self._intake.close() + self._spool.volatile(self.signal)
+        # A crash can no longer take what is counted here.
+        self._spool.settle(self.signal, lost)
+        self.ledger.close(lost)
         self._delivery.disconnect()
 
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end of the threads."""
+        deadline = time.monotonic() + timeout_s
+        self._poller.join(timeout_s)
+        self._delivery.join(max(0.0, deadline - time.monotonic()))
+
     def _freed(self) -> None:
-        if self._intake.has_unwritten:
+        if self._intake.unwritten:
             self._writer.hurry()
 
     def _give_up(self, why: str, count: int) -> None:
@@ -127,5 +135,5 @@ class SpooledRoute(Generic[T]):
             f"unencodable_{self.signal}",
             f"a record of {self.signal.value} {why} and is dropped",
         )
-        self.ledger.drop(DropReason.UNENCODABLE, count)
+        self.ledger.drop_unsent(DropReason.UNENCODABLE, count)
         self._spool.settle(self.signal, count)
