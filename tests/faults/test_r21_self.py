@@ -124,10 +124,6 @@ def requests_while_idle(collector: Collector, ended: Ended) -> int:
     return sum(began < request.at < over for request in collector.requests())
 
 
-unsuppressed = pytest.mark.xfail(
-    reason="our requests are marked as such only if opentelemetry-instrumentation is "
-    "installed; the exporters of the SDK always set the key of the API"
-)
 INSTRUMENTED = """
 begin()
 with fo.flext_span("begun"):
@@ -150,9 +146,9 @@ balance()
     ("reads", "seconds"),
     [
         ("package_allows", 2.0),
-        pytest.param("api_allows", 2.0, marks=unsuppressed),
+        pytest.param("api_allows", 2.0),
         pytest.param("package_allows", 10.0, marks=pytest.mark.slow),
-        pytest.param("api_allows", 10.0, marks=[pytest.mark.slow, unsuppressed]),
+        pytest.param("api_allows", 10.0, marks=pytest.mark.slow),
     ],
 )
 def test_instrumented_client(
@@ -362,11 +358,7 @@ class TellingLogExporter(LogRecordExporter):
         ),
         "span_processors=[BatchSpanProcessor(TellingSpanExporter(), **SOON)]",
         "log_record_processors=[SimpleLogRecordProcessor(TellingLogExporter())]",
-        pytest.param(
-            "log_record_processors=["
-            "BatchLogRecordProcessor(TellingLogExporter(), **SOON)]",
-            marks=pytest.mark.xfail(reason="the bridge takes what exporters log"),
-        ),
+        "log_record_processors=[BatchLogRecordProcessor(TellingLogExporter(), **SOON)]",
     ],
     ids=["spans", "logs", "both", "span-1", "span-n", "log-1", "log-n"],
 )

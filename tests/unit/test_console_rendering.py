@@ -97,7 +97,7 @@ def test_status_without_exception(printed: Printed, tracer: Tracer) -> None:
         (420 * MS, "420 ms"),
         (1_500 * MS, "1.50 s"),
         (125_000 * MS, "2 min 5 s"),
-        (-5, "?"),
+        (-5, "0 µs"),  # a clock was set back
     ],
 )
 def test_durations(

@@ -17,7 +17,7 @@ from opentelemetry._logs import LoggerProvider, SeverityNumber
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
-from .own_work import in_delivery
+from .own_work import is_exporting
 from .values import (
     clean_attributes,
     clean_text,
@@ -131,7 +131,7 @@ class LogBridge:
         if record.levelno < self.level or getattr(self._busy, "now", False):
             return
         name = record.name
-        if name in _OWN_NAMES or name.startswith(_OWN_PREFIXES) or in_delivery.get():
+        if name in _OWN_NAMES or name.startswith(_OWN_PREFIXES) or is_exporting():
             return
         self._busy.now = True
         try:

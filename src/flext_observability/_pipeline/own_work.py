@@ -7,6 +7,16 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from opentelemetry.context import attach, detach, get_value, set_value
+
+# What the exporters of the SDK set while they work, and instrumentations look for; it
+# has no public name.
+_SUPPRESS_KEY: str = getattr(
+    import_module("opentelemetry.context"),
+    "_SUPPRESS_INSTRUMENTATION_KEY",
+    "suppress_instrumentation",
+)
+
 # True while we work: the log bridge takes nothing then.
 in_delivery: ContextVar[bool] = ContextVar("flext_in_delivery", default=False)
 
@@ -19,10 +29,31 @@ def suppressor() -> Callable[[], AbstractContextManager[Any]]:
     try:
         utils: Any = import_module("opentelemetry.instrumentation.utils")
     except ImportError:
-        return nullcontext  # without that package nothing is instrumented
+        return _suppressed
     suppress_instrumentation: Callable[[], AbstractContextManager[Any]]
     suppress_instrumentation = utils.suppress_instrumentation
-    return suppress_instrumentation
+
+    @contextmanager
+    def both() -> Generator[None]:
+        with _suppressed(), suppress_instrumentation():
+            yield
+
+    return both
+
+
+@contextmanager
+def _suppressed() -> Generator[None]:
+    """Do what the exporters of the SDK do, with or without that package."""
+    token = attach(set_value(_SUPPRESS_KEY, True))  # noqa: FBT003 - a value, no flag
+    try:
+        yield
+    finally:
+        detach(token)
+
+
+def is_exporting() -> bool:
+    """Whether we, or an exporter of the program, are at work in this context."""
+    return in_delivery.get() or bool(get_value(_SUPPRESS_KEY))
 
 
 @contextmanager
