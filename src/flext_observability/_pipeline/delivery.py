@@ -25,7 +25,9 @@ _PROBE_S = 30.0
 _BISECT_BUDGET = 32
 # How often the spool is asked to look for what dead processes left.
 _HOUSEKEEPING_S = 10.0
-# What is refused as too large below that size is never taken, whatever its parts.
+# Requests that finding a size the server takes may cost, for one lease.
+_SIZE_BUDGET = 256
+# Below that size, a single record that is refused as too large is never taken.
 _SHORTEST_BYTES = 4096
 # How often, and how long, a close waits for a batch that is being settled.
 _SETTLING_STEPS = 20
@@ -236,7 +238,7 @@ class Delivery:
                 outcome.rejected += min(verdict.rejected, piece.count)
                 return True
             case Outcome.SPLIT:
-                parts = self._smaller(piece)
+                parts = self._smaller(piece) if outcome.spend_on_size(2) else ()
             case Outcome.BISECT if self._has_accepted and outcome.spend(2):
                 parts = halves(self._signal, piece.body, by="records") or ()
             case _:
@@ -248,11 +250,11 @@ class Delivery:
 
     def _smaller(self, piece: Piece) -> tuple[Piece, ...]:
         """Give what the server may find small enough; nothing when it never will."""
-        if len(piece.body) < _SHORTEST_BYTES:
-            return ()
         parts = halves(self._signal, piece.body, by="bytes")
         if parts is not None:
             return parts
+        if len(piece.body) < _SHORTEST_BYTES:
+            return ()
         body = shortened(self._signal, piece.body, len(piece.body) // 2)
         return () if body is None else (Piece(body, piece.count),)
 
@@ -356,6 +358,12 @@ class _Settlement:
     def __init__(self) -> None:
         self.rejected = 0
         self._budget = _BISECT_BUDGET
+        self._size_budget = _SIZE_BUDGET
+
+    def spend_on_size(self, requests: int) -> bool:
+        """Spend requests on smaller parts; say whether they were there."""
+        self._size_budget -= requests
+        return self._size_budget >= 0
 
     def spend(self, requests: int) -> bool:
         """Spend requests on finding guilty records; say whether they were there."""

@@ -86,6 +86,7 @@ class Intake(Generic[T]):
         self._write_lock = threading.RLock()
         self._writing_thread = 0
         self._putting_since: float | None = None
+        self._is_refused = False
         self._taken: list[T] = []
         self._encoded: deque[Piece] = deque()
         writer.add(self)
@@ -123,15 +124,17 @@ class Intake(Generic[T]):
             self._writer.ring()
         elif unwritten % self._bounds.hurry_records == 0:
             self._writer.hurry()
-        if unwritten >= self._bounds.window_records and not self._is_disk_stuck():
+        if unwritten >= self._bounds.window_records and not self._is_in_vain():
             self._writer.hurry()
             self.is_late = not self._wait_until(
                 lambda: self.unwritten < self._bounds.window_records,
                 time.monotonic() + _HELP_S,
             )
 
-    def _is_disk_stuck(self) -> bool:
-        """Whether waiting for the writer is in vain, once one caller has tried."""
+    def _is_in_vain(self) -> bool:
+        """Whether the writer gets nowhere: the spool has no room, the disk hangs."""
+        if self._is_refused:
+            return True
         since = self._putting_since
         return since is not None and time.monotonic() - since > _HELP_S
 
@@ -174,7 +177,8 @@ class Intake(Generic[T]):
         if not self._writer.start():
             return self.write(max(0.0, deadline - time.monotonic()))
         self._writer.hurry()
-        return self._wait_until(lambda: self._written_count >= queued, deadline)
+        is_written = self._wait_until(lambda: self._written_count >= queued, deadline)
+        return is_written or self.write(0)  # a last try: the deadline may be past
 
     def write(self, timeout_s: float = -1) -> bool:
         """Write what is queued now to the spool, in this thread.
@@ -246,6 +250,7 @@ class Intake(Generic[T]):
             self._putting_since = time.monotonic()
             is_taken = self._spool.put(self.signal, piece.body, piece.count)
             self._putting_since = None
+            self._is_refused = not is_taken
             if not is_taken:
                 return False  # no room; what is encoded is kept for the next time
             self._encoded.popleft()

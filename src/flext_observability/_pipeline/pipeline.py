@@ -132,8 +132,10 @@ class Pipeline:
             Records per signal that are still pending then, 0 where a collection goes
             on; empty when all is done.
         """
+        # All at once, and first: what comes after it may take the whole time.
+        self.secure(deadline)
         for route in self.routes:
-            route.hurry()  # all at once; foreign parts may take the whole time
+            route.hurry()
         left = dict.fromkeys(self._collect(deadline), 0)
         self._run_foreign(deadline, [p.force_flush for p in self._foreign()])
         for route in self.routes:
