@@ -48,10 +48,14 @@ $(VENV)/.servers: pyproject.toml | $(VENV)/.dev
 
 ##@ Test
 .PHONY: test test-main test-interpreters test-unit test-integration test-e2e test-faults test-servers test-fast coverage-html
-test: test-main test-interpreters ## all tests with the coverage gate, and the unit part on every other Python
+test: test-main test-interpreters ## all tests but the slow ones with the coverage gate, and the unit part on every other Python
 
 test-main: $(VENV)/.dev
-	$(PYTEST) --cov --cov-report=term
+	rm -f .coverage .coverage.*
+	$(PYTEST) --cov --cov-report= --cov-fail-under=0
+	$(BIN)/python scripts/test_faults.py --cov
+	$(BIN)/python -m coverage combine --quiet --append .coverage.faults-*
+	$(BIN)/python -m coverage report
 
 test-interpreters: $(VENV)/.dev
 	@$(BIN)/python scripts/test_interpreters.py
@@ -66,16 +70,21 @@ test-e2e: $(VENV)/.dev ## against programs we did not write
 	$(PYTEST) tests/e2e
 
 test-faults: $(VENV)/.dev ## kills, outages, full disks, bad clocks: the slow ones too
-	$(PYTEST) -m 'slow or not slow' tests/faults
+	@mkdir -p build && rm -f build/figures.txt
+	FLEXT_FIGURES=build/figures.txt $(BIN)/python scripts/test_faults.py -m 'slow or not slow'
 
 test-servers: $(VENV)/.servers ## against gunicorn, uvicorn and celery, which it installs
 	$(PYTEST) tests/faults/test_r18_servers.py
 
 test-fast: $(VENV)/.dev ## all tests on one Python, without coverage
 	$(PYTEST) --exitfirst
+	$(BIN)/python scripts/test_faults.py
 
 coverage-html: $(VENV)/.dev ## coverage report in htmlcov/
-	$(PYTEST) --cov --cov-report=html
+	$(PYTEST) --cov --cov-report= --cov-fail-under=0
+	$(BIN)/python scripts/test_faults.py --cov
+	$(BIN)/python -m coverage combine --quiet --append .coverage.faults-*
+	$(BIN)/python -m coverage html
 	@echo "open htmlcov/index.html"
 
 ##@ Quality

@@ -308,7 +308,7 @@ def test_gunicorn_life(
     drain(http_collector, tmp_path)
     assert_every_request(http_collector, clients)
     workers = len(set(clients.answered.values()))
-    assert workers >= 4  # two, and two after the reload, at least
+    assert workers >= 3  # two before the reload, and at least one after it
     figure(
         "R18",
         name=f"gunicorn_{kind}_{loading}",
