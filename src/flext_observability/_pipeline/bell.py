@@ -13,12 +13,12 @@ class Bell:
 
     def __init__(self) -> None:
         self._rings: SimpleQueue[None] = SimpleQueue()
-        self._has_rung = False
 
     def ring(self) -> None:
         """Wake who waits, or who will wait next."""
-        if not self._has_rung:
-            self._has_rung = True
+        # The queue itself says whether it rang: a flag beside it would be wrong for
+        # ever when a signal handler raises between the two.
+        if self._rings.empty():
             self._rings.put(None)
 
     def wait(self, timeout_s: float | None) -> bool:
@@ -32,6 +32,5 @@ class Bell:
         """
         with suppress(Empty):
             self._rings.get(timeout=timeout_s)
-            self._has_rung = False
             return True
         return False

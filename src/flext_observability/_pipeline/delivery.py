@@ -116,9 +116,10 @@ class Delivery:
                     target=self._run, name=f"flext-{self._signal.value}", daemon=True
                 )
                 # Interpreter shutdown refuses threads; `close` still drains the spool.
+                # Known before it runs: a signal handler may raise out of `start`.
+                self._thread = thread
                 with suppress(RuntimeError):
                     thread.start()
-                    self._thread = thread
         return self.is_running()
 
     def is_running(self) -> bool:
@@ -170,7 +171,9 @@ class Delivery:
     def join(self, timeout_s: float) -> None:
         """Wait for the thread's end."""
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None or not thread.is_alive():
+            return
+        if thread is not threading.current_thread():
             thread.join(timeout_s)
 
     # -- the thread

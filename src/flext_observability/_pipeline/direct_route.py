@@ -170,7 +170,9 @@ class DirectRoute(Generic[T]):
         deadline = time.monotonic() + timeout_s
         self._poller.join(timeout_s)
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None or not thread.is_alive():
+            return
+        if thread is not threading.current_thread():
             thread.join(max(0.0, deadline - time.monotonic()))
 
     # -- the thread

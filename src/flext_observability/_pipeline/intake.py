@@ -340,9 +340,10 @@ class Writer:
                 thread = threading.Thread(
                     target=self._loop, name="flext-writer", daemon=True
                 )
+                # Known before it runs: a signal handler may raise out of `start`.
+                self._thread = thread
                 with suppress(RuntimeError):
                     thread.start()
-                    self._thread = thread
         return self.is_running()
 
     def is_running(self) -> bool:
@@ -366,7 +367,9 @@ class Writer:
     def join(self, timeout_s: float) -> None:
         """Wait for the thread's end."""
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None or not thread.is_alive():
+            return
+        if thread is not threading.current_thread():
             thread.join(timeout_s)
 
     def _loop(self) -> None:
@@ -377,3 +380,4 @@ class Writer:
                 self._hurry.wait(self._delay_s)
             for intake in self._intakes:
                 intake.write(_HELP_S)
+        self.hurry()  # should there be a second one of us

@@ -48,9 +48,10 @@ class Poller:
                 thread = threading.Thread(
                     target=self._run, name="flext-collect", daemon=True
                 )
+                # Known before it runs: a signal handler may raise out of `start`.
+                self._thread = thread
                 with suppress(RuntimeError):  # the interpreter is leaving
                     thread.start()
-                    self._thread = thread
 
     def is_running(self) -> bool:
         """Whether the thread was started and lives."""
@@ -80,7 +81,9 @@ class Poller:
     def join(self, timeout_s: float) -> None:
         """Wait for the thread's end."""
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None or not thread.is_alive():
+            return
+        if thread is not threading.current_thread():
             thread.join(timeout_s)
 
     def _run(self) -> None:

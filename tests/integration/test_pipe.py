@@ -1,0 +1,290 @@
+"""What the pipe must not get wrong: found in review, kept as promises."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from opentelemetry.metrics import CallbackOptions, Observation
+
+import flext_observability as fo
+from tests.fixtures.collector import (
+    Answer,
+    Collector,
+    closed_port,
+)
+from tests.fixtures.library import assert_balanced, flush, start
+from tests.fixtures.programs import run_program
+
+
+def test_metrics_are_taken_during_an_outage() -> None:
+    """A collector that is away keeps no figure from being taken."""
+    handle = fo.setup(
+        "shop",
+        endpoint=f"http://127.0.0.1:{closed_port()}",
+        protocol="http/protobuf",
+        metrics_export_interval_s=1,
+    ).unwrap()
+    taken = 0
+
+    def count(_: CallbackOptions) -> Iterable[Observation]:
+        nonlocal taken
+        taken += 1
+        return [Observation(taken)]
+
+    handle.meter.create_observable_gauge("taken", [count])
+    deadline = time.monotonic() + 8
+    while taken < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert taken >= 3
+    assert_balanced()
+
+
+def test_last_metrics_are_taken_at_exit_in_an_outage(tmp_path: Path) -> None:
+    """The last value of a counter waits on disk, whoever is away."""
+    port = closed_port()
+    program = """
+        import sys
+        import flext_observability as fo
+
+        fo.setup(
+            "shop", endpoint=sys.argv[1], protocol="http/protobuf", logs_enabled=False
+        ).unwrap()
+        with fo.flext_span("fails to leave"):
+            pass
+        fo.flush(0.5)
+        fo.flext_counter("orders").add(41)
+    """
+    run_program(program, f"http://127.0.0.1:{port}").ok()
+    with Collector("http/protobuf", port=port) as server:
+        fo.setup("shop", endpoint=server.endpoint, protocol=server.protocol).unwrap()
+        assert server.wait_for(lambda: server.metrics("orders")) is not None
+        assert server.metric("orders").value == 41
+        fo.shutdown()
+
+
+def test_a_flush_waits_for_its_own_records(http_collector: Collector) -> None:
+    """Records that were adopted, or lost with their process, do not stand in for it."""
+    program = """
+        import os, sys
+        import flext_observability as fo
+
+        fo.setup("shop", endpoint=sys.argv[1], protocol="http/protobuf").unwrap()
+        for number in range(3000):
+            with fo.flext_span("theirs"):
+                pass
+        os._exit(9)
+    """
+    http_collector.answer_always(Answer(503))
+    assert run_program(program, http_collector.endpoint).code == 9
+    http_collector.answer_always(Answer())
+    start(http_collector)
+    with fo.flext_span("mine"):
+        pass
+    flush(20)
+    assert len(http_collector.spans("mine")) == 1
+    assert_balanced()
+
+
+def test_what_exit_gave_up_is_no_crash(
+    http_collector: Collector, tmp_path: Path
+) -> None:
+    """What a program counted as lost at its end, the next one does not count again."""
+    program = """
+        import json, resource, sys
+        import flext_observability as fo
+
+        endpoint = "http://127.0.0.1:" + sys.argv[1]
+        fo.setup(
+            "shop", endpoint=endpoint, protocol="http/protobuf", metrics_enabled=False
+        ).unwrap()
+        with fo.flext_span("first"):
+            pass
+        fo.flush(0.3)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+        for number in range(300):
+            with fo.flext_span("later"):
+                pass
+        fo.flush(0.3)
+        fo.shutdown(0.3)
+        ledger = fo.status().signals["traces"]
+        print(json.dumps([ledger.accepted, dict(ledger.dropped), ledger.pending]))
+    """
+    pytest.importorskip("resource")
+    port = closed_port()
+    ended = run_program(program, str(port)).ok()
+    accepted, dropped, pending = json.loads(ended.lines[-1])
+    assert accepted == 301
+    assert dropped.get("exit", 0) + pending == 301
+    with Collector("http/protobuf", port=port) as server:
+        fo.setup(
+            "shop",
+            endpoint=server.endpoint,
+            protocol=server.protocol,
+            metrics_enabled=False,
+        ).unwrap()
+        server.wait_for(lambda: len(server.spans()) == pending)
+        flush()
+        ledger = fo.status().signals["traces"]
+        assert ledger.adopted == pending
+        assert "crash" not in ledger.dropped
+        fo.shutdown()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+@pytest.mark.parametrize("durability", ["memory", "batch"])
+def test_a_signal_handler_that_emits(
+    http_collector: Collector, durability: str
+) -> None:
+    """Records made while another one is put are counted once, and all arrive."""
+    start(http_collector, durability=durability, metrics_enabled=False)
+    made = 0
+
+    def handler(*_: object) -> None:
+        nonlocal made
+        with fo.flext_span("inner"):
+            made += 1
+
+    former = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        for _ in range(4000):
+            with fo.flext_span("outer"):
+                pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    flush(20)
+    ledger = fo.status().signals["traces"]
+    assert ledger.accepted == ledger.delivered == 4000 + made
+    assert made
+    assert not ledger.dropped
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+def test_a_signal_handler_that_raises(http_collector: Collector) -> None:
+    """Its exception reaches the program, and leaves nothing of ours locked."""
+
+    class StopError(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        raise StopError
+
+    def work_until_stopped(after_s: float) -> None:
+        signal.setitimer(signal.ITIMER_REAL, after_s, after_s)
+        while True:
+            with fo.flext_span("work"):
+                pass
+
+    start(http_collector, metrics_enabled=False, logs_enabled=False)
+    former = signal.signal(signal.SIGALRM, handler)
+    try:
+        for number in range(60):
+            with pytest.raises(StopError):
+                work_until_stopped(0.001 + number * 0.0003)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    with fo.flext_span("after"):
+        pass
+    flush(20)
+    assert len(http_collector.spans("after")) == 1
+    ledger = fo.status().signals["traces"]
+    assert ledger.pending == 0
+    assert not ledger.dropped
+
+
+def test_callbacks_that_raise_anything(http_collector: Collector) -> None:
+    """What is no Exception ends no thread of ours either."""
+
+    def redact(_name: str, value: object) -> object:
+        raise asyncio.CancelledError(value)
+
+    handle = start(
+        http_collector, metrics_export_interval_s=1, redact=redact, logs_enabled=False
+    )
+    calls = 0
+
+    def leave(_: CallbackOptions) -> Iterable[Observation]:
+        nonlocal calls
+        calls += 1
+        raise SystemExit(3)
+
+    handle.meter.create_observable_gauge("leave", [leave])
+    deadline = time.monotonic() + 6
+    while calls < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert calls >= 2
+    with fo.flext_span("work", {"user": "ann"}):
+        pass
+    assert fo.flush(5).success
+    assert http_collector.span("work").attributes["user"] == "[redacted]"
+
+
+@pytest.mark.parametrize("header", ["Bearer canary-9f8e7d", "canary-9f8e7d"])
+def test_a_server_that_echoes_our_credentials(
+    collector: Collector, header: str
+) -> None:
+    """What we sent it is not shown, whatever it answers."""
+    collector.answer_always(Answer(401, message=f"bad credentials: {header}"))
+    start(collector, headers={"x-api-key": header}, metrics_enabled=False)
+    with fo.flext_span("work"):
+        pass
+    result = fo.flush(1.0)
+    status = fo.status()
+    for shown in (result.error, status.last_error, *status.problems, repr(status)):
+        assert "canary-9f8e7d" not in str(shown)
+
+
+def test_a_server_that_finds_everything_too_large(http_collector: Collector) -> None:
+    """Searching for a size it takes ends; what it never takes is rejected."""
+    http_collector.answer_always(Answer(413))
+    start(http_collector, metrics_enabled=False, logs_enabled=False)
+    for _ in range(1500):
+        with fo.flext_span("work"):
+            pass
+    flush(20)
+    ledger = fo.status().signals["traces"]
+    assert ledger.rejected == ledger.accepted == 1500
+    assert len(http_collector.requests("traces")) < 600
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="needs fork")
+def test_drain_sends_what_a_dead_process_left() -> None:
+    """`flext-observability drain` brings records home, and says how many."""
+    port = closed_port()
+    program = """
+        import os, sys
+        import flext_observability as fo
+
+        fo.setup("shop", endpoint=sys.argv[1], durability="record").unwrap()
+        for number in range(25):
+            with fo.flext_span("left"):
+                pass
+        os._exit(0)
+    """
+    endpoint = f"http://127.0.0.1:{port}"
+    run_program(program, endpoint).ok()
+    failed = run_program(DRAIN, endpoint, "1")
+    assert failed.code == 1
+    assert "25 traces" in failed.stderr
+    with Collector("grpc", port=port) as server:
+        ended = run_program(DRAIN, endpoint, "20").ok()
+        assert "25 of 25 traces" in ended.stdout
+        assert len(server.spans("left")) == 25
+
+
+DRAIN = """
+    import runpy, sys
+
+    sys.argv = [
+        "flext-observability", "drain", "shop",
+        "--endpoint", sys.argv[1], "--seconds", sys.argv[2],
+    ]
+    runpy.run_module("flext_observability", run_name="__main__", alter_sys=True)
+"""
