@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -133,70 +132,6 @@ def test_what_exit_gave_up_is_no_crash(
         assert ledger.adopted == pending
         assert "crash" not in ledger.dropped
         fo.shutdown()
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
-@pytest.mark.parametrize("durability", ["memory", "batch"])
-def test_a_signal_handler_that_emits(
-    http_collector: Collector, durability: str
-) -> None:
-    """Records made while another one is put are counted once, and all arrive."""
-    start(http_collector, durability=durability, metrics_enabled=False)
-    made = 0
-
-    def handler(*_: object) -> None:
-        nonlocal made
-        with fo.flext_span("inner"):
-            made += 1
-
-    former = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-    try:
-        for _ in range(4000):
-            with fo.flext_span("outer"):
-                pass
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
-    flush(20)
-    ledger = fo.status().signals["traces"]
-    assert ledger.accepted == ledger.delivered == 4000 + made
-    assert made
-    assert not ledger.dropped
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
-def test_a_signal_handler_that_raises(http_collector: Collector) -> None:
-    """Its exception reaches the program, and leaves nothing of ours locked."""
-
-    class StopError(Exception):
-        pass
-
-    def handler(*_: object) -> None:
-        raise StopError
-
-    def work_until_stopped(after_s: float) -> None:
-        signal.setitimer(signal.ITIMER_REAL, after_s, after_s)
-        while True:
-            with fo.flext_span("work"):
-                pass
-
-    start(http_collector, metrics_enabled=False, logs_enabled=False)
-    former = signal.signal(signal.SIGALRM, handler)
-    try:
-        for number in range(60):
-            with pytest.raises(StopError):
-                work_until_stopped(0.001 + number * 0.0003)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
-    with fo.flext_span("after"):
-        pass
-    flush(20)
-    assert len(http_collector.spans("after")) == 1
-    ledger = fo.status().signals["traces"]
-    assert ledger.pending == 0
-    assert not ledger.dropped
 
 
 def test_callbacks_that_raise_anything(http_collector: Collector) -> None:
