@@ -263,6 +263,16 @@ def guarded_callback(callback: CallbackT, refuse: Callable[[], None]) -> Callbac
     ask = _asker(callback)
 
     def read(options: CallbackOptions) -> Iterable[Observation]:
+        try:
+            yield from observations(options)
+        except (Exception, KeyboardInterrupt, GeneratorExit):
+            raise  # reported by the SDK; the user's; we are closed
+        except BaseException as error:
+            # It would end the whole collection, and with it every other instrument's.
+            message = f"the callback raised {type(error).__name__}"
+            raise RuntimeError(message) from error
+
+    def observations(options: CallbackOptions) -> Iterable[Observation]:
         nonsense = 0
         for found in ask(options) or ():
             number = clean_number(getattr(found, "value", None))
