@@ -55,8 +55,10 @@ def clean_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
 
 def forget_observables() -> None:
     """Instruments follow every later setup; a test's callbacks must not."""
-    provider = cast("Any", metrics.get_meter_provider())
-    for meter in getattr(provider, "_meters", {}).values():
+    meters = getattr(metrics.get_meter_provider(), "_meters", None)
+    if not isinstance(meters, dict):
+        return  # no setup yet: what OpenTelemetry itself starts with
+    for meter in meters.values():
         for key in [key for key in meter._instruments if key.startswith("Observable")]:
             del meter._instruments[key]
 

@@ -358,7 +358,7 @@ def _route(
     signal: Signal,
     name: str,
     *,
-    size: Callable[[Any], int] = lambda _: 1,
+    size: Callable[[Any], int] | None = None,
     poll: Callable[[], None] | None = None,
 ) -> Route:
     clean = pipeline.cleaner.of_signal(signal)
@@ -389,12 +389,16 @@ def _route(
             bounds,
             pipeline.notices,
             clean=clean,
-            size=size,
+            size=size or _one,
             poll=poll,
         )
     pipeline.routes.append(route)
     pipeline.ledgers.setdefault(signal, route.ledger)
     return route
+
+
+def _one(_: object) -> int:
+    return 1
 
 
 def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bounds:
