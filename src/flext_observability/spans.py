@@ -10,11 +10,11 @@ from opentelemetry.context import Context, attach
 from opentelemetry.trace import Span, SpanContext, Status, StatusCode
 
 from . import runtime
+from ._pipeline.exceptions import exception_attributes
 from ._pipeline.values import (
     clean_attributes,
     clean_text,
     clean_value,
-    exception_attributes,
 )
 from .calls import span_kind
 from .correlation import restore

@@ -18,11 +18,11 @@ from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
 from .own_work import is_exporting
+from .exceptions import exception_attributes
 from .values import (
     clean_attributes,
     clean_text,
     clean_value,
-    exception_attributes,
 )
 
 # Loggers of the pipe itself: their records must not feed the pipe.
