@@ -4,8 +4,8 @@ The requests of all three signals have one layout: groups of a resource hold gro
 scope, which hold the records; both kinds of group end with a schema URL.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.metrics.export import (
@@ -16,9 +16,24 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from .otlp_wire import attributes_bytes, either, sized, text_field
+from .otlp_wire import attributes_bytes, either, sized, text_field, varint
 
-Item = tuple[Resource, InstrumentationScope | None, bytes]
+
+class Record(Protocol):
+    """What spans and log records have in common."""
+
+    @property
+    def resource(self) -> Resource:
+        """Where it comes from."""
+        ...
+
+    @property
+    def instrumentation_scope(self) -> InstrumentationScope | None:
+        """What made it."""
+        ...
+
+
+R = TypeVar("R", bound=Record)
 
 # Both are few and live long; one that is made anew for every record is not kept.
 _SOURCES_KEPT = 512
@@ -60,6 +75,9 @@ class Source:
         """Lay out a group: the source, what is in it, the schema URL."""
         return tag + sized(b"".join((self._start, *inner, self._schema)))
 
+
+# The bodies of records, by resource and by scope.
+_Groups = dict[Source, dict[Source, list[bytes]]]
 
 _NO_SCOPE = Source(None, b"", None)
 # By identity: equal ones may differ in the order of attributes, or in 1 and True.
@@ -124,27 +142,39 @@ def _stock_group(metrics: ResourceMetrics) -> Any:
     return group
 
 
-def request_bytes(items: Iterable[Item]) -> bytes:
+def request_bytes(records: Iterable[R], body_of: Callable[[R], bytes]) -> bytes:
     """Lay out an export request of spans or of log records.
 
     Args:
-        items: The resource, the scope and the body of each record. The groups stand in
-            the order of their first records.
+        records: The groups stand in the order of their first records.
+        body_of: Lays out one record.
     """
-    # By identity first: comparing resources is slow. What is kept beside the parts
-    # stays alive, and so its identity stays its own.
+    groups: _Groups = {}
+    # By identity, as comparing resources is slow. What is kept beside a list stays
+    # alive, and so its identity stays its own.
     lists: dict[tuple[int, int], tuple[list[bytes], object, object]] = {}
-    groups: dict[Source, dict[Source, list[bytes]]] = {}
-    for resource, scope, body in items:
-        found = lists.get((id(resource), id(scope)))
-        if found is None:
-            scopes = groups.setdefault(resource_source(resource), {})
-            parts = scopes.setdefault(scope_source(scope or None), [])
-            found = lists[id(resource), id(scope)] = parts, resource, scope
-        found[0].append(b"\x12" + sized(body))
+    last: tuple[object, object] = (groups, groups)  # neither a resource nor a scope
+    parts: list[bytes] = []
+    for record in records:
+        resource, scope = record.resource, record.instrumentation_scope
+        if resource is not last[0] or scope is not last[1]:
+            last = resource, scope
+            key = id(resource), id(scope)
+            if key not in lists:
+                lists[key] = (_list_of(groups, resource, scope), *last)
+            parts = lists[key][0]
+        body = body_of(record)
+        parts += (b"\x12", varint(len(body)), body)
     return b"".join(
         resource.group(
             b"\x0a", [scope.group(b"\x12", parts) for scope, parts in scopes.items()]
         )
         for resource, scopes in groups.items()
     )
+
+
+def _list_of(
+    groups: _Groups, resource: Resource, scope: InstrumentationScope | None
+) -> list[bytes]:
+    scopes = groups.setdefault(resource_source(resource), {})
+    return scopes.setdefault(scope_source(scope or None), [])

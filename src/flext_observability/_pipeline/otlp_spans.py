@@ -1,6 +1,6 @@
 """Finished spans as one OTLP export request."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from struct import Struct
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import (
@@ -19,6 +19,7 @@ from opentelemetry.trace import (
 from .otlp_groups import request_bytes
 from .otlp_wire import (
     TextFields,
+    UnusualError,
     attributes_bytes,
     count_field,
     either,
@@ -39,7 +40,9 @@ FLAGS_REMOTE = b"\x85\x01\x00\x03\x00\x00"
 _LINK_FLAGS_LOCAL = b"\x35\x00\x01\x00\x00"
 _LINK_FLAGS_REMOTE = b"\x35\x00\x03\x00\x00"
 _KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}
-_INTERNAL = _KINDS[SpanKind.INTERNAL]
+# Looking up a member of an enumeration takes longer than comparing it.
+_INTERNAL = SpanKind.INTERNAL
+_UNSET = StatusCode.UNSET
 _STATUS_UNSET = b"\x7a\x00"
 _STATUS_CODES = {
     StatusCode.UNSET: b"",
@@ -54,23 +57,16 @@ _pack_times = Struct("<BQBQ").pack
 _LOW_64 = (1 << 64) - 1
 
 
-def encode_spans(
-    spans: Sequence[ReadableSpan],
-    body_of: Callable[[ReadableSpan], bytes] | None = None,
-) -> bytes:
+def encode_spans(spans: Sequence[ReadableSpan]) -> bytes:
     """Encode spans into the bytes of one export request, as the stock encoder does.
 
     Args:
         spans: They may be of several resources and scopes.
-        body_of: What lays out one span; :func:`span_body` if not given.
 
     Raises:
         Exception: A span holds what OTLP cannot express.
     """
-    lay_out = body_of or span_body
-    return request_bytes(
-        (span.resource, span.instrumentation_scope, lay_out(span)) for span in spans
-    )
+    return request_bytes(spans, span_body)
 
 
 def span_body(span: ReadableSpan) -> bytes:
@@ -88,26 +84,30 @@ def stock_body(span: ReadableSpan) -> bytes:
 
 def _usual(span: ReadableSpan) -> bytes:
     context = span.get_span_context()
+    if context is None:
+        raise UnusualError
     parent = span.parent
     parts = [ids(context.trace_id, context.span_id)]
-    if context.trace_state:
-        parts.append(trace_state_field(context.trace_state))
+    if state := context.trace_state:
+        parts.append(trace_state_field(state))
     if parent:
         parts.append(parent_field(parent.span_id))
-    parts += (
-        name_and_kind(span.name, span.kind),
-        times(span.start_time, span.end_time),
-        attributes_bytes(ATTRIBUTES, span.attributes),
-        count_field(DROPPED_ATTRIBUTES, span.dropped_attributes),
-    )
-    parts += (
-        events_bytes(span.events),
-        count_field(DROPPED_EVENTS, span.dropped_events),
-        links_bytes(span.links),
-        count_field(DROPPED_LINKS, span.dropped_links),
-        status_field(span.status),
-        FLAGS_REMOTE if parent and parent.is_remote else FLAGS_LOCAL,
-    )
+    parts.append(name_and_kind(span.name, span.kind))
+    parts.append(times(span.start_time, span.end_time))
+    if attributes := span.attributes:
+        parts.append(attributes_bytes(ATTRIBUTES, attributes))
+    if dropped := span.dropped_attributes:
+        parts.append(count_field(DROPPED_ATTRIBUTES, dropped))
+    if events := span.events:
+        parts.append(events_bytes(events))
+    if dropped := span.dropped_events:
+        parts.append(count_field(DROPPED_EVENTS, dropped))
+    if links := span.links:
+        parts.append(links_bytes(links))
+    if dropped := span.dropped_links:
+        parts.append(count_field(DROPPED_LINKS, dropped))
+    parts.append(status_field(span.status))
+    parts.append(FLAGS_REMOTE if parent and parent.is_remote else FLAGS_LOCAL)
     return b"".join(parts)
 
 
@@ -133,8 +133,8 @@ def parent_field(span_id: int) -> bytes:
 
 def name_and_kind(name: str, kind: SpanKind) -> bytes:
     """Lay out the name and the kind."""
-    if kind is SpanKind.INTERNAL:
-        return _names[name] + _INTERNAL
+    if kind is _INTERNAL:
+        return _names[name] + b"\x30\x01"
     return _names[name] + _KINDS[kind]
 
 
@@ -179,7 +179,7 @@ def status_field(status: Status | None) -> bytes:
     if status is None:
         return b""
     code, description = status.status_code, status.description
-    if code is StatusCode.UNSET and not description:
+    if code is _UNSET and not description:
         return _STATUS_UNSET
     message = text_field(b"\x12", description)
     return b"\x7a" + sized(message + _STATUS_CODES[code])

@@ -8,10 +8,10 @@ else raises, and :func:`either` has the stock encoder decide what becomes of the
 that holds it. So the bytes are those of the stock encoder, whatever comes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from struct import Struct
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from opentelemetry.attributes import BoundedAttributes
 
@@ -153,7 +153,7 @@ _BOOLS = {False: b"\x02\x10\x00", True: b"\x02\x10\x01"}
 _INTS = tuple(sized(b"\x18" + number) for number in _VARINTS)
 
 
-def any_value(value: object, depth: int = 0) -> bytes:
+def any_value(value: Any, depth: int = 0) -> bytes:
     """Lay out an ``AnyValue`` with its length.
 
     Args:
@@ -163,7 +163,7 @@ def any_value(value: object, depth: int = 0) -> bytes:
     Raises:
         Exception: The value is unusual, see :func:`either`.
     """
-    kind = type(value)
+    kind: type[object] = type(value)
     if kind is str:
         return sized(b"\x0a" + sized(value.encode()))
     if kind is bool:
@@ -172,11 +172,7 @@ def any_value(value: object, depth: int = 0) -> bytes:
         return _int_value(value)
     if kind is float:
         return b"\x09\x21" + _pack_double(value)
-    if value is None:
-        return b"\x00"
-    if kind is bytes:
-        return sized(b"\x3a" + sized(value))
-    return sized(_container(value, depth))
+    return sized(_rare_value(value, depth))
 
 
 def _int_value(number: int) -> bytes:
@@ -187,8 +183,12 @@ def _int_value(number: int) -> bytes:
     return sized(b"\x18" + _varint(number % _UINT64_END))
 
 
-def _container(value: object, depth: int) -> bytes:
-    kind = type(value)
+def _rare_value(value: Any, depth: int) -> bytes:
+    kind: type[object] = type(value)
+    if value is None:
+        return b""
+    if kind is bytes:
+        return b"\x3a" + sized(value)
     if depth >= _DEPTH_LIMIT:
         raise UnusualError
     if kind is tuple or kind is list:
@@ -204,11 +204,11 @@ def _container(value: object, depth: int) -> bytes:
 _KEYS = TextFields(b"\x0a", suffix=b"\x12")
 
 
-def _pair(key: str, value: object, depth: int) -> bytes:
+def _pair(key: str, value: Any, depth: int) -> bytes:
     return b"\x0a" + sized(_KEYS[key] + any_value(value, depth))
 
 
-def attribute_field(tag: bytes, key: str, value: object) -> bytes:
+def attribute_field(tag: bytes, key: str, value: Any) -> bytes:
     """Lay out one ``KeyValue`` of a repeated field.
 
     Args:
@@ -255,6 +255,8 @@ def plain(attributes: Attributes) -> Attributes:
     """Give attributes as what is walked through quickest."""
     if type(attributes) not in _WRAPPERS:
         return attributes
-    copied = attributes.copy()
+    wrapper: Any = attributes
+    copied: Any = wrapper.copy()
     # A wrapper can hold anything, and so its copy can be anything.
-    return copied if type(copied) is dict else attributes
+    quickest: Attributes = copied if type(copied) is dict else attributes
+    return quickest
