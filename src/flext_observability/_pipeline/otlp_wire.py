@@ -8,7 +8,7 @@ else raises, and :func:`either` has the stock encoder decide what becomes of the
 that holds it. So the bytes are those of the stock encoder, whatever comes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
@@ -30,6 +30,7 @@ _SHORT_TEXT_END = 126
 _DEPTH_LIMIT = 16
 # A walk over these is slow; they are quickly copied into a dict.
 _WRAPPERS = frozenset({BoundedAttributes, MappingProxyType})
+_PLAIN = frozenset({dict})
 
 _pack_double = Struct("<d").pack
 _pack_fixed32 = Struct("<I").pack
@@ -153,7 +154,7 @@ _BOOLS = {False: b"\x02\x10\x00", True: b"\x02\x10\x01"}
 _INTS = tuple(sized(b"\x18" + number) for number in _VARINTS)
 
 
-def any_value(value: Any, depth: int = 0) -> bytes:
+def any_value(value: object, depth: int = 0) -> bytes:
     """Lay out an ``AnyValue`` with its length.
 
     Args:
@@ -163,14 +164,13 @@ def any_value(value: Any, depth: int = 0) -> bytes:
     Raises:
         Exception: The value is unusual, see :func:`either`.
     """
-    kind: type[object] = type(value)
-    if kind is str:
+    if type(value) is str:
         return sized(b"\x0a" + sized(value.encode()))
-    if kind is bool:
+    if type(value) is bool:
         return _BOOLS[value]
-    if kind is int:
+    if type(value) is int:
         return _int_value(value)
-    if kind is float:
+    if type(value) is float:
         return b"\x09\x21" + _pack_double(value)
     return sized(_rare_value(value, depth))
 
@@ -183,20 +183,21 @@ def _int_value(number: int) -> bytes:
     return sized(b"\x18" + _varint(number % _UINT64_END))
 
 
-def _rare_value(value: Any, depth: int) -> bytes:
-    kind: type[object] = type(value)
+def _rare_value(value: object, depth: int) -> bytes:
     if value is None:
         return b""
-    if kind is bytes:
+    if type(value) is bytes:
         return b"\x3a" + sized(value)
     if depth >= _DEPTH_LIMIT:
         raise UnusualError
-    if kind is tuple or kind is list:
-        items = [b"\x0a" + any_value(item, depth + 1) for item in value]
-        return b"\x2a" + sized(b"".join(items))
-    if kind is dict:
-        pairs = [_pair(key, item, depth + 1) for key, item in value.items()]
-        return b"\x32" + sized(b"".join(pairs))
+    if type(value) is tuple or type(value) is list:
+        items = cast("Sequence[object]", value)
+        parts = [b"\x0a" + any_value(item, depth + 1) for item in items]
+        return b"\x2a" + sized(b"".join(parts))
+    if type(value) is dict:
+        pairs = cast("dict[str, object]", value).items()
+        parts = [_pair(key, item, depth + 1) for key, item in pairs]
+        return b"\x32" + sized(b"".join(parts))
     raise UnusualError
 
 
@@ -204,11 +205,11 @@ def _rare_value(value: Any, depth: int) -> bytes:
 _KEYS = TextFields(b"\x0a", suffix=b"\x12")
 
 
-def _pair(key: str, value: Any, depth: int) -> bytes:
+def _pair(key: str, value: object, depth: int) -> bytes:
     return b"\x0a" + sized(_KEYS[key] + any_value(value, depth))
 
 
-def attribute_field(tag: bytes, key: str, value: Any) -> bytes:
+def attribute_field(tag: bytes, key: str, value: object) -> bytes:
     """Lay out one ``KeyValue`` of a repeated field.
 
     Args:
@@ -256,7 +257,6 @@ def plain(attributes: Attributes) -> Attributes:
     if type(attributes) not in _WRAPPERS:
         return attributes
     wrapper: Any = attributes
-    copied: Any = wrapper.copy()
+    copied: Attributes = wrapper.copy()
     # A wrapper can hold anything, and so its copy can be anything.
-    quickest: Attributes = copied if type(copied) is dict else attributes
-    return quickest
+    return copied if type(copied) in _PLAIN else attributes
