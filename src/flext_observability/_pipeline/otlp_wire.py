@@ -11,7 +11,7 @@ that holds it. So the bytes are those of the stock encoder, whatever comes.
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
 from opentelemetry.attributes import BoundedAttributes
 
@@ -89,21 +89,32 @@ def sized(body: bytes) -> bytes:
 
 def count_field(tag: bytes, count: int | None) -> bytes:
     """Lay out a plain uint32."""
-    if not count:
+    if not _is_number(count):
         return b""
-    if type(count) is not int or not 0 < count < _UINT32_END:
+    if count >= _UINT32_END:
         raise UnusualError
     return tag + varint(count)
 
 
 def fixed32_field(tag: bytes, number: int | None) -> bytes:
     """Lay out a plain fixed32, such as flags."""
-    return tag + _pack_fixed32(number) if number else b""
+    return tag + _pack_fixed32(number) if _is_number(number) else b""
 
 
 def fixed64_field(tag: bytes, number: int | None) -> bytes:
     """Lay out a plain fixed64, such as a time or a count."""
-    return tag + _pack_fixed64(number) if number else b""
+    return tag + _pack_fixed64(number) if _is_number(number) else b""
+
+
+def _is_number(number: int | None) -> TypeGuard[int]:
+    """Whether there is something to lay out."""
+    if type(number) is int:
+        if number < 0:
+            raise UnusualError
+        return number > 0
+    if number is None:
+        return False
+    raise UnusualError
 
 
 # -- texts
@@ -118,7 +129,7 @@ def text_field(tag: bytes, text: str | None) -> bytes:
     return tag + sized(text.encode()) if text else b""
 
 
-class TextFields(dict[str, bytes]):
+class TextFields(dict[str | None, bytes]):
     """The fields of texts that come again and again, such as names and keys.
 
     Bounded: what is long is not kept, and a full table starts afresh. Every step is one
@@ -139,9 +150,9 @@ class TextFields(dict[str, bytes]):
         self._tag = tag
         self._suffix = suffix
 
-    def __missing__(self, text: str) -> bytes:
+    def __missing__(self, text: str | None) -> bytes:
         field = text_field(self._tag, text) + self._suffix
-        if len(text) <= self.LENGTH_LIMIT:
+        if text is not None and len(text) <= self.LENGTH_LIMIT:
             if len(self) >= self.LIMIT:
                 self.clear()
             self[text] = field
