@@ -26,7 +26,9 @@ from opentelemetry.util.types import AnyValue
 from .constants import FlextObservabilityConstants
 
 # "" means unset. A default keeps `get` free of exceptions on the hot path.
-correlation_id_variable: ContextVar[str] = ContextVar("flext_correlation_id", default="")
+correlation_id_variable: ContextVar[str] = ContextVar(
+    "flext_correlation_id", default=""
+)
 
 # What a monitor's context says about everything begun inside; never changed in place.
 attributes_variable: ContextVar[Mapping[str, AnyValue]] = ContextVar(

@@ -12,9 +12,9 @@ from opentelemetry import trace
 from opentelemetry.util.types import AnyValue
 
 from . import runtime
+from ._pipeline.exceptions import exception_attributes
 from ._pipeline.log_bridge import severity_of
 from ._pipeline.redaction import Redactor
-from ._pipeline.exceptions import exception_attributes
 from ._pipeline.values import (
     clean_attributes,
     clean_text,

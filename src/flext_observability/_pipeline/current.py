@@ -1,13 +1,12 @@
 """The current context, read and switched in as few steps as public calls allow.
 
-Two facts that OpenTelemetry keeps in private names are found once, through public calls,
-and checked: the key under which a context holds the current span, and the context
-variable behind the runtime context. Where either cannot be found (another runtime context
-is configured, a newer API works otherwise) there is no fast path, and the SDK's is taken.
+Two facts that OpenTelemetry keeps in private names are found once, through public
+calls, and checked: the key under which a context holds the current span, and the
+context variable behind the runtime context. Where either cannot be found (another
+runtime context is configured, a newer API works otherwise), spans are the SDK's.
 """
 
 from contextvars import ContextVar, Token
-from typing import cast
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
@@ -26,7 +25,7 @@ def _find_variable() -> "ContextVar[Context] | None":
     try:
         if not isinstance(token, Token):
             return None
-        variable = cast("Token[Context]", token).var
+        variable = token.var
         probe = Context()
         inner = variable.set(probe)
         is_found = context_api.get_current() is probe

@@ -32,8 +32,9 @@ class ExceptionEvent(Event):
             timestamp: When it happened, nanoseconds since the epoch; now by default.
         """
         super().__init__("exception", timestamp=timestamp)
-        is_captured = isinstance(error, CapturedException)
-        self._error = error if is_captured else CapturedException(error)
+        self._error = (
+            error if isinstance(error, CapturedException) else CapturedException(error)
+        )
         self._limits = limits
         self._more = dict(more)
         if escaped is not None:

@@ -1,6 +1,7 @@
 """Exceptions, captured where they are caught and put into words where nobody waits."""
 
 import traceback
+from contextlib import suppress
 
 from opentelemetry.util.types import AnyValue
 
@@ -45,10 +46,8 @@ class CapturedException:
         """The stack trace as Python prints it."""
         if self._stack is None:
             captured, text = self._captured, ""
-            try:
+            with suppress(Exception):  # notes and groups may be anything
                 text = "" if captured is None else "".join(captured.format())
-            except Exception:  # noqa: BLE001, S110 - notes and groups may be anything
-                pass
             self._stack, self._captured = legal_stack(text), None
         return self._stack
 

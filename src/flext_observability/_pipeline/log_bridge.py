@@ -17,8 +17,8 @@ from opentelemetry._logs import LoggerProvider, SeverityNumber
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
-from .own_work import is_exporting
 from .exceptions import exception_attributes
+from .own_work import is_exporting
 from .values import (
     clean_attributes,
     clean_text,

@@ -1,16 +1,16 @@
 """Our own span: cheap to make, and an SDK span for everyone who looks at it.
 
 It stands on the public bases ``opentelemetry.trace.Span`` and
-``opentelemetry.sdk.trace.ReadableSpan`` and reads no private field of the SDK. What all
-spans of one operation share sits in one :class:`SpanShape`; ids are plain integers, and a
-``SpanContext``, attributes, events and links are made when somebody asks for them.
+``opentelemetry.sdk.trace.ReadableSpan`` and reads no private field of the SDK. What
+all spans of one operation share sits in one :class:`SpanShape`; ids are plain integers,
+and a ``SpanContext``, attributes, events and links are made when somebody asks.
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
@@ -31,15 +31,13 @@ from opentelemetry.trace import (
     TraceFlags,
     TraceState,
 )
-from opentelemetry.util.types import Attributes, AnyValue
+from opentelemetry.util.types import AnyValue, Attributes
 
 from ..constants import FlextObservabilityConstants as C
 from .exception_events import ExceptionEvent
 from .guards import is_plain, legal_attribute, legal_attributes
+from .tracing import Tracing
 from .values import clean_attributes, clean_text
-
-if TYPE_CHECKING:
-    from .tracing import Tracing
 
 SAMPLED = int(TraceFlags.SAMPLED)
 SAMPLED_RANDOM = SAMPLED | int(TraceFlags.RANDOM_TRACE_ID)
@@ -57,6 +55,7 @@ class SpanShape:
         "dropped",
         "encoded",
         "has_room",
+        "is_clean",
         "kind",
         "limits",
         "name",
@@ -70,7 +69,7 @@ class SpanShape:
         kind: SpanKind,
         attributes: Attributes,
         scope: InstrumentationScope,
-        tracing: "Tracing",
+        tracing: Tracing,
     ) -> None:
         """Prepare.
 
@@ -92,8 +91,10 @@ class SpanShape:
         self.has_room = (
             most is None or len(self.attributes) < most
         ) and C.ATTR_CORRELATION_ID not in self.attributes
-        self.encoded: object = None
-        """What the encoder made of all this; its own."""
+        self.is_clean: bool | None = None
+        """Whether name and attributes are legal and no secret; unknown at first."""
+        self.encoded: tuple[bytes, bytes] | None = None
+        """Name and kind, and the attributes, as the encoder laid them out."""
 
 
 def within_limits(
@@ -122,26 +123,26 @@ class RecordingSpan(ReadableSpan, Span):
     Class attributes are the defaults of instance fields: a span stores what differs.
     """
 
-    _shape: SpanShape
-    _trace_id: int
-    _span_id: int
-    _started_ns: int
-    _ended_ns: int | None = None
-    _flags: int = SAMPLED_RANDOM
-    _state: TraceState = NO_STATE
-    _parent_id: int = 0  # of a span of ours; a foreign one has a context
-    _parent_context: SpanContext | None = None
-    _own_context: SpanContext | None = None
-    _correlation_id: str = ""
-    _new_name: str | None = None
-    _held: dict[str, Any] | None = None  # attributes, once they differ from the shape's
-    _held_dropped: int = 0
-    _event_list: "BoundedList[Event] | None" = None
-    _link_list: "BoundedList[Link] | None" = None
-    _outcome: Status = UNSET
+    shape: SpanShape
+    trace_id: int
+    span_id: int
+    started_ns: int
+    ended_ns: int | None = None
+    flags: int = SAMPLED_RANDOM
+    state: TraceState = NO_STATE
+    parent_id: int = 0  # of a span of ours; a foreign one has a context
+    parent_context: SpanContext | None = None
+    own_context: SpanContext | None = None
+    correlation_id: str = ""
+    new_name: str | None = None
+    held: dict[str, Any] | None = None  # attributes, once they differ from the shape's
+    held_dropped: int = 0
+    event_list: "BoundedList[Event] | None" = None
+    link_list: "BoundedList[Link] | None" = None
+    outcome: Status = UNSET
     # What leaving it as a context manager does with an exception.
-    _is_recording_errors: bool = True
-    _is_marking_errors: bool = True
+    records_errors: bool = True
+    marks_errors: bool = True
 
     def __init__(self) -> None:
         """Refuse: tracers make spans."""
@@ -151,14 +152,14 @@ class RecordingSpan(ReadableSpan, Span):
 
     def get_span_context(self) -> SpanContext:
         """Give ids, flags and trace state."""
-        known = self._own_context
+        known = self.own_context
         if known is None:
-            known = self._own_context = SpanContext(
-                self._trace_id,
-                self._span_id,
+            known = self.own_context = SpanContext(
+                self.trace_id,
+                self.span_id,
                 is_remote=False,
-                trace_flags=TraceFlags(self._flags),
-                trace_state=self._state,
+                trace_flags=TraceFlags(self.flags),
+                trace_state=self.state,
             )
         return known
 
@@ -170,14 +171,14 @@ class RecordingSpan(ReadableSpan, Span):
     @property
     def parent(self) -> SpanContext | None:
         """The parent's context; ``None`` of a root."""
-        if self._parent_context is not None or not self._parent_id:
-            return self._parent_context
+        if self.parent_context is not None or not self.parent_id:
+            return self.parent_context
         return SpanContext(
-            self._trace_id,
-            self._parent_id,
+            self.trace_id,
+            self.parent_id,
             is_remote=False,
-            trace_flags=TraceFlags(self._flags),
-            trace_state=self._state,
+            trace_flags=TraceFlags(self.flags),
+            trace_state=self.state,
         )
 
     # -- reading
@@ -185,68 +186,68 @@ class RecordingSpan(ReadableSpan, Span):
     @property
     def name(self) -> str:
         """The name."""
-        return self._shape.name if self._new_name is None else self._new_name
+        return self.shape.name if self.new_name is None else self.new_name
 
     @property
     def kind(self) -> SpanKind:
         """The kind."""
-        return self._shape.kind
+        return self.shape.kind
 
     @property
     def start_time(self) -> int:
         """Nanoseconds since the epoch."""
-        return self._started_ns
+        return self.started_ns
 
     @property
     def end_time(self) -> int | None:
         """Nanoseconds since the epoch; ``None`` while it is under way."""
-        return self._ended_ns
+        return self.ended_ns
 
     @property
     def status(self) -> Status:
         """How it went."""
-        return self._outcome
+        return self.outcome
 
     @property
     def attributes(self) -> Mapping[str, AnyValue]:
         """The attributes, read-only."""
-        held = self._held
+        held = self.held
         return MappingProxyType(self._initial() if held is None else held)
 
     @property
     def dropped_attributes(self) -> int:
         """How many attributes the limits left out."""
-        return self._held_dropped if self._held is not None else self._shape.dropped
+        return self.held_dropped if self.held is not None else self.shape.dropped
 
     @property
     def events(self) -> Sequence[Event]:
         """The events, oldest first."""
-        return () if self._event_list is None else tuple(self._event_list)
+        return () if self.event_list is None else tuple(self.event_list)
 
     @property
     def dropped_events(self) -> int:
         """How many events the limits left out."""
-        return 0 if self._event_list is None else self._event_list.dropped
+        return 0 if self.event_list is None else self.event_list.dropped
 
     @property
     def links(self) -> Sequence[Link]:
         """The links."""
-        return () if self._link_list is None else tuple(self._link_list)
+        return () if self.link_list is None else tuple(self.link_list)
 
     @property
     def dropped_links(self) -> int:
         """How many links the limits left out."""
-        return 0 if self._link_list is None else self._link_list.dropped
+        return 0 if self.link_list is None else self.link_list.dropped
 
     @property
     def resource(self) -> Resource:
         """Who made it."""
-        return self._shape.tracing.resource
+        return self.shape.tracing.resource
 
     @property
     def instrumentation_scope(self) -> InstrumentationScope:
         """What made it."""
-        return self._shape.scope
+        return self.shape.scope
 
     @property
     def instrumentation_info(self) -> InstrumentationInfo | None:
@@ -254,7 +255,7 @@ class RecordingSpan(ReadableSpan, Span):
         return None
 
     @property
-    def _attributes(self) -> dict[str, Any]:
+    def _attributes(self) -> dict[str, Any]:  # type: ignore[override]  # no field
         """Attributes that can be written: processors of others do so, by this name."""
         return self._writable()
 
@@ -268,8 +269,8 @@ class RecordingSpan(ReadableSpan, Span):
             parent=self.parent,
             resource=self.resource,
             attributes=attributes,
-            events=self._event_list or (),
-            links=self._link_list or (),
+            events=self.event_list or (),
+            links=self.link_list or (),
             kind=self.kind,
             status=self.status,
             start_time=self.start_time,
@@ -279,38 +280,49 @@ class RecordingSpan(ReadableSpan, Span):
 
     def to_json(self, indent: int | None = 4) -> str:
         """Give the span as JSON, in the SDK's form."""
-        return self.readable().to_json(indent)
+        text: str = self.readable().to_json(indent)
+        return text
 
     def __repr__(self) -> str:
         """Show name and ids."""
         return f'{type(self).__name__}(name="{self.name}", context={self.context})'
 
+    def is_elaborate(self) -> bool:
+        """Whether it has more than ids, times, attributes and its shape's name."""
+        return (
+            self.outcome is not UNSET
+            or self.event_list is not None
+            or self.link_list is not None
+            or self.new_name is not None
+            or bool(self.state)
+        )
+
     # -- writing, which nothing does any more once the span has ended
 
     def is_recording(self) -> bool:
         """Whether it is under way."""
-        return self._ended_ns is None
+        return self.ended_ns is None
 
     def _initial(self) -> dict[str, Any]:
         """Give the attributes of a span that nobody has touched."""
-        shape = self._shape
-        if not self._correlation_id:
+        shape = self.shape
+        if not self.correlation_id:
             return shape.attributes
-        return {**shape.attributes, C.ATTR_CORRELATION_ID: self._correlation_id}
+        return {**shape.attributes, C.ATTR_CORRELATION_ID: self.correlation_id}
 
     def _writable(self) -> dict[str, Any]:
-        held = self._held
+        held = self.held
         if held is None:
-            self._held_dropped = self._shape.dropped
-            held = self._held = dict(self._initial())
+            self.held_dropped = self.shape.dropped
+            held = self.held = dict(self._initial())
         return held
 
     def set_attribute(self, key: Any, value: Any) -> None:
         """Set an attribute; any value is made legal."""
-        if self._ended_ns is not None:
+        if self.ended_ns is not None:
             return
         if type(key) is str and key and type(value) in _SCALARS:
-            limits = self._shape.limits
+            limits = self.shape.limits
             if type(value) is not str or limits.max_span_attribute_length is None:
                 self._keep(key, value, limits.max_span_attributes)
                 return
@@ -319,40 +331,40 @@ class RecordingSpan(ReadableSpan, Span):
 
     def set_attributes(self, attributes: Any) -> None:
         """Set attributes; any values are made legal."""
-        if self._ended_ns is None:
+        if self.ended_ns is None:
             with suppress(Exception):  # whatever the values raise
                 self._set_any(legal_attributes(attributes) or {})
 
     def begin_with(self, attributes: Attributes) -> None:
         """Take the attributes it was started with; legal ones."""
-        shape = self._shape
+        shape = self.shape
         if shape.attributes:
             attributes = {**shape.attributes, **(attributes or {})}
-        self._held, self._held_dropped = within_limits(attributes, shape.limits)
+        self.held, self.held_dropped = within_limits(attributes, shape.limits)
 
     def add_missing(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes that it does not have; legal ones."""
-        most = self._shape.limits.max_span_attributes
+        most = self.shape.limits.max_span_attributes
         for key, value in attributes.items():
             if key not in self._writable():
                 self._keep(key, value, most)
 
     def _set_any(self, attributes: Mapping[str, Any]) -> None:
-        limits = self._shape.limits
+        limits = self.shape.limits
         most = limits.max_span_attributes
         made = BoundedAttributes(
             attributes=attributes, max_value_len=limits.max_span_attribute_length
         )
         for key, value in made.items():
             self._keep(key, value, most)
-        self._held_dropped += made.dropped
+        self.held_dropped += made.dropped
 
     def _keep(self, key: str, value: Any, most: int | None) -> None:
         """Set a legal attribute as the SDK does: the oldest one makes room."""
         held = self._writable()
         held.pop(key, None)
         if most is not None and len(held) >= most:
-            self._held_dropped += 1
+            self.held_dropped += 1
             if not most:
                 return
             with suppress(StopIteration, KeyError, RuntimeError):  # another thread's
@@ -363,7 +375,7 @@ class RecordingSpan(ReadableSpan, Span):
         self, name: Any, attributes: Attributes = None, timestamp: int | None = None
     ) -> None:
         """Add an event; any values are made legal."""
-        if self._ended_ns is not None:
+        if self.ended_ns is not None:
             return
         try:
             legal = legal_attributes(attributes)
@@ -373,7 +385,7 @@ class RecordingSpan(ReadableSpan, Span):
         self._add_event(Event(text, self._bounded_event(legal), timestamp))
 
     def _bounded_event(self, attributes: Attributes) -> BoundedAttributes:
-        limits = self._shape.limits
+        limits = self.shape.limits
         return BoundedAttributes(
             limits.max_event_attributes,
             attributes,
@@ -381,15 +393,15 @@ class RecordingSpan(ReadableSpan, Span):
         )
 
     def _add_event(self, event: Event) -> None:
-        events = self._event_list
+        events = self.event_list
         if events is None:
-            made: BoundedList[Event] = BoundedList(self._shape.limits.max_events)  # type: ignore[no-untyped-call]  # the SDK's has no types
-            events = self._event_list = made
+            made: BoundedList[Event] = BoundedList(self.shape.limits.max_events)
+            events = self.event_list = made
         events.append(event)
 
     def add_link(self, context: Any, attributes: Attributes = None) -> None:
         """Add a link; what leads nowhere is left out."""
-        if self._ended_ns is not None or not isinstance(context, SpanContext):
+        if self.ended_ns is not None or not isinstance(context, SpanContext):
             return
         if not (context.is_valid or attributes or context.trace_state):
             return
@@ -401,11 +413,11 @@ class RecordingSpan(ReadableSpan, Span):
 
     def keep_links(self, links: Sequence[Link]) -> None:
         """Add links whose attributes are legal, within the limits."""
-        limits = self._shape.limits
-        kept = self._link_list
+        limits = self.shape.limits
+        kept = self.link_list
         if kept is None:
-            made: BoundedList[Link] = BoundedList(limits.max_links)  # type: ignore[no-untyped-call]  # the SDK's has no types
-            kept = self._link_list = made
+            made: BoundedList[Link] = BoundedList(limits.max_links)
+            kept = self.link_list = made
         for link in links:
             context = link.context
             if not (context.is_valid or link.attributes or context.trace_state):
@@ -419,20 +431,20 @@ class RecordingSpan(ReadableSpan, Span):
 
     def update_name(self, name: Any) -> None:
         """Give it another name."""
-        if self._ended_ns is None:
-            self._new_name = name if type(name) is str else clean_text(name)
+        if self.ended_ns is None:
+            self.new_name = name if type(name) is str else clean_text(name)
 
     def set_status(self, status: Any, description: Any = None) -> None:
         """Say how it went; OK is final, and unset says nothing."""
-        if self._ended_ns is not None:
+        if self.ended_ns is not None:
             return
         if isinstance(status, StatusCode):
             text = description if description is None else clean_text(description)
             status = Status(status, text if status is StatusCode.ERROR else None)
         if not isinstance(status, Status) or status.status_code is StatusCode.UNSET:
             return
-        if self._outcome.status_code is not StatusCode.OK:
-            self._outcome = status
+        if self.outcome.status_code is not StatusCode.OK:
+            self.outcome = status
 
     def record_exception(
         self,
@@ -442,10 +454,10 @@ class RecordingSpan(ReadableSpan, Span):
         escaped: bool = False,  # noqa: FBT001, FBT002 - signature of the API
     ) -> None:
         """Record an exception, also one that has no text."""
-        if self._ended_ns is not None:
+        if self.ended_ns is not None:
             return
         with suppress(Exception):  # an exception that is hostile altogether
-            limits = self._shape.limits
+            limits = self.shape.limits
             more = clean_attributes(attributes) if attributes else {}
             self._add_event(
                 ExceptionEvent(
@@ -455,7 +467,7 @@ class RecordingSpan(ReadableSpan, Span):
 
     def note_failure(self, event: Event | None, attributes: Mapping[str, Any]) -> None:
         """Put on it what is known to be legal; whoever calls this ends it next."""
-        most = self._shape.limits.max_span_attributes
+        most = self.shape.limits.max_span_attributes
         for key, value in attributes.items():
             self._keep(key, value, most)
         if event is not None:
@@ -465,10 +477,10 @@ class RecordingSpan(ReadableSpan, Span):
         """End it; only the first time counts."""
         moment = time.time_ns() if end_time is None else end_time
         # Nothing is called between these two: one thread ends it.
-        if self._ended_ns is not None:
+        if self.ended_ns is not None:
             return
-        self._ended_ns = moment
-        self._shape.tracing.take(self)
+        self.ended_ns = moment
+        self.shape.tracing.take(self)
 
     def __exit__(
         self,
@@ -477,10 +489,10 @@ class RecordingSpan(ReadableSpan, Span):
         stack: TracebackType | None,
     ) -> None:
         """End it; an exception is recorded and passes through."""
-        if isinstance(error, Exception) and self._ended_ns is None:
-            if self._is_recording_errors:
+        if isinstance(error, Exception) and self.ended_ns is None:
+            if self.records_errors:
                 self.record_exception(error)
-            if self._is_marking_errors:
+            if self.marks_errors:
                 self._outcome_of(error)
         with suppress(Exception):
             self.end()
@@ -493,11 +505,11 @@ class RecordingSpan(ReadableSpan, Span):
 class UnsampledSpan(NonRecordingSpan):
     """A span that the sampler leaves out; its context is made when asked for."""
 
-    _trace_id: int
-    _span_id: int
-    _flags: int = int(TraceFlags.RANDOM_TRACE_ID)
-    _state: TraceState = NO_STATE
-    _own_context: SpanContext | None = None
+    trace_id: int
+    span_id: int
+    flags: int = int(TraceFlags.RANDOM_TRACE_ID)
+    state: TraceState = NO_STATE
+    own_context: SpanContext | None = None
 
     def __init__(self) -> None:
         """Refuse: tracers make spans."""
@@ -505,14 +517,14 @@ class UnsampledSpan(NonRecordingSpan):
 
     def get_span_context(self) -> SpanContext:
         """Give ids, flags and trace state."""
-        known = self._own_context
+        known = self.own_context
         if known is None:
-            known = self._own_context = SpanContext(
-                self._trace_id,
-                self._span_id,
+            known = self.own_context = SpanContext(
+                self.trace_id,
+                self.span_id,
                 is_remote=False,
-                trace_flags=TraceFlags(self._flags),
-                trace_state=self._state,
+                trace_flags=TraceFlags(self.flags),
+                trace_state=self.state,
             )
         return known
 
