@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PENDING_LIMIT = 1024
 """Values that wait in one series; the next one takes them together."""
-FIRST = -1.0
+FIRST = float("-inf")
 """The ``high`` of a series whose next measurement takes the public call."""
 TAKE_ALL = 1e18
 """The ``high`` of a series that appends everything; far inside 64 bits."""
@@ -107,7 +107,7 @@ class Instrument:
 class Series:
     """Measurements of one instrument with the same labels.
 
-    The hot path may do what :meth:`add` does by itself: append a value from 0 to
+    The hot path may do what :meth:`add` does by itself: append a value up to
     ``high`` to ``pending``, and call :meth:`drain` when that holds more than
     ``PENDING_LIMIT``; hand any other value to :meth:`record`.
     """
