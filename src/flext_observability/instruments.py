@@ -19,7 +19,7 @@ class _Instrument:
 
     _kind: str
     _method: str
-    _lowest = 0.0
+    _lowest: float = 0
     """The smallest value that is one."""
 
     def __init__(
@@ -50,6 +50,29 @@ class _Instrument:
 
     def _measure(self, value: Any, labels: Mapping[str, Any] | None) -> None:
         """Do what the fast path of an instrument leaves: labels, and everything odd."""
+        if type(labels) is dict and (type(value) is int or type(value) is float):
+            series = self._known(labels)
+            if series is not None and self._lowest <= value <= series.high:
+                pending = series.pending
+                pending.append(value)
+                if len(pending) > PENDING_LIMIT:
+                    series.drain()
+                return
+        self._measure_odd(value, labels)
+
+    def _known(self, labels: dict[str, Any]) -> Series | None:
+        """Give the series of labels that were measured before."""
+        instrument = self._instrument
+        if instrument is None:
+            return None
+        try:
+            if self._labels:
+                labels = {**self._labels, **labels}
+            return instrument.series.get((*labels.items(), *map(type, labels.values())))
+        except Exception:  # noqa: BLE001 - cannot be hashed, or changes meanwhile
+            return None
+
+    def _measure_odd(self, value: Any, labels: Mapping[str, Any] | None) -> None:
         if not runtime.is_running():
             return
         kind = type(value)
@@ -95,15 +118,6 @@ class _Instrument:
             if isinstance(found, Series):
                 self._series = found
             return found
-        if type(labels) is dict:
-            try:
-                given = {**self._labels, **labels} if self._labels else labels
-                known = instrument.series.get(_key(given))
-            except Exception:  # noqa: BLE001, S110 - cannot be hashed, or changes meanwhile
-                pass
-            else:
-                if known is not None:
-                    return known
         return _series_of(instrument, {**self._labels, **clean_labels(labels)})
 
     def __repr__(self) -> str:
