@@ -7,11 +7,12 @@ from contextlib import suppress
 from typing import Any, cast
 
 from opentelemetry import trace
-from opentelemetry.context import attach, get_current
+from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AnyValue
 
 from . import runtime
+from ._pipeline.measurements import Series
 from ._pipeline.operations import OperationKey
 from ._pipeline.values import (
     clean_attributes,
@@ -30,6 +31,7 @@ from .failures import (
 )
 from .own_log import WARNING, say
 
+_ERROR_TYPES = 100
 _KINDS = {kind: SpanKind[kind.upper()] for kind in C.SPAN_KINDS}
 
 
@@ -54,9 +56,9 @@ class Operation:
         self.attributes = {**_code_attributes(function), **clean_attributes(attributes)}
         self._capture = _names(capture_args)
         self._signature = _signature(function) if self._capture else None
-        self.labels = {C.ATTR_OPERATION_NAME: self.name}
-        self._histogram: Any = None
-        self._succeeded = OperationKey(self.metric_name, self.name, "")
+        self.succeeded = self._series("")
+        """The durations of calls that succeeded, in nanoseconds."""
+        self._failed: dict[str, Series] = {}
 
     def begin(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -72,18 +74,36 @@ class Operation:
         except Exception:  # noqa: BLE001 - telemetry never stops the host's call
             return CountedCall(self)
 
-    def histogram(self) -> Any:
-        """Give the duration histogram; it follows every later pipeline."""
-        if self._histogram is None:
-            self._histogram = _histogram(self.metric_name)
-        return self._histogram
+    def count(
+        self, duration_ns: int, error_type: str, context: Context | None = None
+    ) -> None:
+        """Count a call, in the totals of this process and on the histogram.
 
-    def count(self, duration_ns: int, error_type: str) -> None:
-        """Add a call to the totals of this process."""
-        key = self._succeeded
-        if error_type:
-            key = OperationKey(self.metric_name, self.name, error_type)
-        runtime.operations.add(key, duration_ns, self._bounds_s)
+        Args:
+            duration_ns: How long it took.
+            error_type: Why it failed; empty when it succeeded.
+            context: Holds its span, which may become an exemplar; the current one when
+                not given.
+        """
+        series = self.failed(error_type) if error_type else self.succeeded
+        series.add(duration_ns, context)
+
+    def failed(self, error_type: str) -> Series:
+        """Give the durations of calls that failed so, in nanoseconds."""
+        series = self._failed.get(error_type)
+        if series is None:
+            if len(self._failed) >= _ERROR_TYPES:  # made at run time; start over
+                self._failed.clear()
+            series = self._failed[error_type] = self._series(error_type)
+        return series
+
+    def _series(self, error_type: str) -> Series:
+        metric = self.metric_name
+        return runtime.measurements.operation(
+            OperationKey(metric, self.name, error_type),
+            lambda: _histogram(metric),
+            self._bounds_s,
+        )
 
     def _bounds_s(self) -> Sequence[float]:
         config = runtime.current_config()
@@ -234,6 +254,7 @@ class Call:
         # Telemetry never stops the host's call, nor replaces its exception.
         with suppress(Exception):
             failure = judge()
+            # Inside the span, which the histogram may keep as an exemplar.
             self._operation.count(duration_ns, failure.error_type if failure else "")
             self._record(failure, duration_ns / 1e9)
         with suppress(Exception):
@@ -242,14 +263,10 @@ class Call:
 
     def _record(self, failure: Failure | None, duration_s: float) -> None:
         operation = self._operation
-        labels = operation.labels
         if failure is not None:
-            labels = {**labels, C.ATTR_ERROR_TYPE: failure.error_type}
             mark_failed(
                 self._span, failure, record_exception=operation.record_exception
             )
-        # Inside the span, so that the histogram may keep it as an exemplar.
-        operation.histogram().record(duration_s, labels)
         _log_outcome(operation, duration_s, failure)
 
 

@@ -14,6 +14,7 @@ from logging import getLevelNamesMapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import finalize
 
+from ._pipeline.measurements import Measurements
 from ._pipeline.operations import OperationTotals
 from .constants import DropReason, Signal
 from .constants import FlextObservabilityConstants as C
@@ -117,7 +118,9 @@ class _State:
             known = former.extras.metric_readers
             release_readers([r for r in extras.metric_readers if r in known])
         try:
-            pipeline = build_pipeline(config, extras)
+            pipeline = build_pipeline(
+                config, extras, before_collection=measurements.collect
+            )
             pipeline.start(former)
         except Exception:
             self._restore_readers(former, extras)
@@ -147,7 +150,10 @@ class _State:
         tracers, meters, loggers = self.proxies()
         self.pipeline = pipeline
         # Metrics first: an instrument may be used by what starts a span.
-        meters.exchange(pipeline and pipeline.meter_provider)
+        provider = pipeline and pipeline.meter_provider
+        measurements.pause()
+        meters.exchange(provider)
+        measurements.resume(is_attached=provider is not None)
         tracers.exchange(pipeline and pipeline.tracer_provider)
         loggers.exchange(pipeline and pipeline.logger_provider)
         self._install_globals(pipeline)
@@ -347,6 +353,7 @@ class _State:
                 parents.config,
                 parents.extras,
                 renewed_resource(parents.resource, is_instance_stated=stated),
+                before_collection=measurements.collect,
             )
             # The page of metrics is the parent's: the child cannot have its port.
             pipeline.prometheus = None
@@ -356,11 +363,15 @@ class _State:
 
 state = _State()
 
-operations = OperationTotals()
+_operations = OperationTotals()
 """Counts of monitored calls in this process, with or without a pipeline."""
 
+measurements = Measurements(_operations)
+"""What was measured in this process and no reader has seen."""
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=operations.start_over)
+    os.register_at_fork(after_in_child=measurements.start_over)
+    os.register_at_fork(after_in_child=_operations.start_over)
 
 
 def _comparable(config: "FlextObservabilityConfig") -> dict[str, object]:
@@ -453,6 +464,12 @@ def meter_provider() -> "MeterProvider":
 def logger_provider() -> "LoggerProvider":
     """Give the logger provider that follows the pipeline of the moment."""
     return state.logger_provider()
+
+
+def operations() -> OperationTotals:
+    """Give the totals of monitored calls, with every call that has ended."""
+    measurements.read()
+    return _operations
 
 
 def kept(key: str, make: "Callable[[], T]") -> "T":

@@ -1,7 +1,7 @@
 """From settings to a pipeline: pure assembly, no process-global state."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 # Not used here. Its fork hook must be registered before those of the SDK's providers,
 # which submit to a thread pool in the child and would wait for its lock for ever.
@@ -9,6 +9,7 @@ from concurrent.futures import thread as _thread_pools_first
 from dataclasses import replace
 from typing import Any, cast
 
+from opentelemetry.metrics import CallbackOptions, CallbackT, Observation
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
@@ -75,6 +76,8 @@ def build_pipeline(
     config: FlextObservabilityConfig,
     extras: Extras,
     resource: Resource | None = None,
+    *,
+    before_collection: Callable[[], None] = lambda: None,
 ) -> Pipeline:
     """Assemble a pipeline; nothing is connected yet and no thread runs.
 
@@ -82,6 +85,7 @@ def build_pipeline(
         config: The settings.
         extras: SDK parts of the caller.
         resource: Who sends; found out when not given.
+        before_collection: Called whenever any reader begins to collect metrics.
 
     Raises:
         FlextObservabilityConfigurationError: A setting names what does not exist; the
@@ -110,7 +114,9 @@ def build_pipeline(
     if Signal.LOGS in names:
         pipeline.logger_provider = _logger_provider(pipeline, names[Signal.LOGS])
     if Signal.METRICS in names:  # last: it takes the caller's readers into its service
-        pipeline.meter_provider = _meter_provider(pipeline, names[Signal.METRICS])
+        pipeline.meter_provider = _meter_provider(
+            pipeline, names[Signal.METRICS], before_collection
+        )
     return pipeline
 
 
@@ -291,7 +297,9 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
     return provider
 
 
-def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
+def _meter_provider(
+    pipeline: Pipeline, names: Sequence[str], before_collection: Callable[[], None]
+) -> MeterProvider:
     readers: list[MetricReader] = []
     for name in names:
         if name == "memory" and pipeline.memory is not None:
@@ -311,13 +319,22 @@ def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
         shutdown_on_exit=False,
         views=[*pipeline.extras.views, *_own_views(pipeline.config)],
     )
+
+    def prepare(_: CallbackOptions) -> Iterable[Observation]:
+        before_collection()
+        return ()
+
+    # The SDK asks all callbacks before it collects anything, for every reader, also
+    # for those added later.
+    callbacks: list[CallbackT] = [prepare]
     if pipeline.otlp_ledgers:  # on a console of one's own it would only be noise
-        provider.get_meter(C.SCOPE_NAME).create_observable_counter(
-            C.METRIC_RECORDS,
-            [lambda _: observe(pipeline.ledgers)],
-            unit="{record}",
-            description="Telemetry records by signal and by what became of them.",
-        )
+        callbacks.append(lambda _: observe(pipeline.ledgers))
+    provider.get_meter(C.SCOPE_NAME).create_observable_counter(
+        C.METRIC_RECORDS,
+        callbacks,
+        unit="{record}",
+        description="Telemetry records by signal and by what became of them.",
+    )
     return provider
 
 

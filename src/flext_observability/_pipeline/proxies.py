@@ -385,6 +385,11 @@ class _Instrument:
         self._refuse = refuse
         self._target: Any = None
 
+    @property
+    def target(self) -> Any:
+        """The instrument of the moment."""
+        return self._target
+
     def follow(self, meter: metrics.Meter | None) -> None:
         """Take the instrument of another meter, or none."""
         self._target = getattr(meter or _NO_METER, f"create_{self._kind}")(
