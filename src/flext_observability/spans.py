@@ -16,9 +16,9 @@ from ._pipeline.values import (
     clean_text,
     clean_value,
 )
-from .calls import span_kind
 from .correlation import restore
 from .failures import Failure, mark_failed
+from .operation import span_kind
 
 
 class FlextSpan:

@@ -45,3 +45,9 @@ CONTEXT_VARIABLE = _find_variable()
 def is_known() -> bool:
     """Whether both were found, so that contexts can be switched directly."""
     return bool(SPAN_KEY) and CONTEXT_VARIABLE is not None
+
+
+def current_with(span: object) -> Context | None:
+    """Give the current context if it holds this span as its own."""
+    current = context_api.get_current()
+    return current if current.get(SPAN_KEY) is span else None

@@ -8,7 +8,15 @@ from contextvars import ContextVar
 from typing import cast
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, TraceFlags, TraceState
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    Link,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    TraceState,
+)
 from opentelemetry.util.types import Attributes
 
 from ..constants import FlextObservabilityConstants as C
@@ -25,7 +33,9 @@ from .spans import (
     UnsampledSpan,
     unread_properties,
 )
+from .tracing import Tracing
 
+_OWN_SCOPE = InstrumentationScope(C.SCOPE_NAME, "")
 _RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
 _LOW_64_BITS = (1 << 64) - 1
 _INTERNAL_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
@@ -48,7 +58,21 @@ def is_possible() -> bool:
     return is_known() and not counts_itself and not unread_properties()
 
 
-def begin(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, object]:
+def own_shape(
+    name: str, kind: SpanKind, attributes: Attributes, tracing: Tracing
+) -> SpanShape:
+    """Make what spans of one monitored function share.
+
+    Args:
+        name: Of the spans.
+        kind: Of the spans.
+        attributes: That every span has; legal ones.
+        tracing: Of the pipeline.
+    """
+    return SpanShape(name, kind, attributes, _OWN_SCOPE, tracing)
+
+
+def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, object]:
     """Start a span under the current one and make it current.
 
     Args:

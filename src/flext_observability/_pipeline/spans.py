@@ -152,16 +152,7 @@ class RecordingSpan(ReadableSpan, Span):
 
     def get_span_context(self) -> SpanContext:
         """Give ids, flags and trace state."""
-        known = self.own_context
-        if known is None:
-            known = self.own_context = SpanContext(
-                self.trace_id,
-                self.span_id,
-                is_remote=False,
-                trace_flags=TraceFlags(self.flags),
-                trace_state=self.state,
-            )
-        return known
+        return _context_of(self)
 
     @property
     def context(self) -> SpanContext:
@@ -510,6 +501,7 @@ class UnsampledSpan(NonRecordingSpan):
     flags: int = int(TraceFlags.RANDOM_TRACE_ID)
     state: TraceState = NO_STATE
     own_context: SpanContext | None = None
+    ended_ns = 0  # there is nothing to end
 
     def __init__(self) -> None:
         """Refuse: tracers make spans."""
@@ -517,20 +509,25 @@ class UnsampledSpan(NonRecordingSpan):
 
     def get_span_context(self) -> SpanContext:
         """Give ids, flags and trace state."""
-        known = self.own_context
-        if known is None:
-            known = self.own_context = SpanContext(
-                self.trace_id,
-                self.span_id,
-                is_remote=False,
-                trace_flags=TraceFlags(self.flags),
-                trace_state=self.state,
-            )
-        return known
+        return _context_of(self)
 
     def __repr__(self) -> str:
         """Show the context."""
         return f"NonRecordingSpan({self.get_span_context()!r})"
+
+
+def _context_of(span: RecordingSpan | UnsampledSpan) -> SpanContext:
+    """Give the context of a span; it is made at the first request."""
+    known = span.own_context
+    if known is None:
+        known = span.own_context = SpanContext(
+            span.trace_id,
+            span.span_id,
+            is_remote=False,
+            trace_flags=TraceFlags(span.flags),
+            trace_state=span.state,
+        )
+    return known
 
 
 def unread_properties() -> set[str]:
