@@ -33,7 +33,7 @@ from .record_parts import (
     legal_time,
 )
 from .redaction import Callback, Redactor, Report
-from .spans import RecordingSpan, SpanShape
+from .spans import UNSET, RecordingSpan, SpanDetail, SpanShape
 from .value_cleaning import ValueCleaner, bounded
 from .values import UNPRINTABLE, set_limits
 
@@ -175,16 +175,27 @@ class Cleaner:
             not shape.is_clean
             or type(ended_ns) is not int
             or not 0 <= span.started_ns <= ended_ns < _UINT64_END
-            or span.is_elaborate()
+            or span.heritage[1]
         ):
             return False
-        held = span.held
-        if held is not None:
-            return self._values.attributes(held, span.held_dropped) is held
+        if span.detail is not None and not self._is_clean_detail(span.detail):
+            return False
         told = span.correlation_id
         if not told or self.redactor.spares(told):
             return True
         return self._values.value(C.ATTR_CORRELATION_ID, told) is told
+
+    def _is_clean_detail(self, detail: SpanDetail) -> bool:
+        """Whether there is nothing but clean attributes in it."""
+        if (
+            detail.events is not None
+            or detail.links is not None
+            or detail.name is not None
+            or detail.status is not UNSET
+        ):
+            return False
+        own = detail.attributes
+        return own is None or self._values.attributes(own, detail.dropped) is own
 
     def _is_clean_shape(self, shape: SpanShape) -> bool:
         values, scope = self._values, shape.scope

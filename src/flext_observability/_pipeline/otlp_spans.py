@@ -29,7 +29,7 @@ from .otlp_wire import (
     sized,
     text_field,
 )
-from .spans import UNSET, RecordingSpan, SpanShape
+from .spans import USUAL, RecordingSpan, SpanDetail, SpanShape
 
 # Fields of Span.
 ATTRIBUTES = b"\x4a"
@@ -47,6 +47,7 @@ _KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}
 _INTERNAL = SpanKind.INTERNAL
 _UNSET = StatusCode.UNSET
 _STATUS_UNSET = b"\x7a\x00"
+_PLAIN_END = _STATUS_UNSET + FLAGS_LOCAL
 _STATUS_CODES = {
     StatusCode.UNSET: b"",
     StatusCode.OK: b"\x18\x01",
@@ -121,33 +122,52 @@ def _usual(span: ReadableSpan) -> bytes:
 
 def _own(span: RecordingSpan) -> bytes:
     """Lay out a span of ours by its own fields: what its shape has, is laid out."""
-    shape = span.shape
+    shape, detail = span.shape, span.detail
     name, shared = shape.encoded or _encoded(shape)
+    if detail is not None:
+        return _own_with_detail(span, detail, name, shared)
     parts = [ids(span.trace_id, span.span_id)]
-    if span.state:
-        parts.append(trace_state_field(span.state))
+    if span.heritage is not USUAL:
+        parts.append(trace_state_field(span.heritage[1]))
     if span.parent_id:
         parts.append(parent_field(span.parent_id))
-    if span.new_name is not None:
-        name = name_and_kind(span.new_name, shape.kind)
-    parts += (name, _pack_times(0x39, span.started_ns, 0x41, span.ended_ns))
-    if span.held is None:
-        parts.append(shared)
-        if span.correlation_id:
-            key = C.ATTR_CORRELATION_ID
-            parts.append(attribute_field(ATTRIBUTES, key, span.correlation_id))
-    else:
-        parts.append(attributes_bytes(ATTRIBUTES, span.held.copy()))
-        if span.held_dropped:
-            parts.append(count_field(DROPPED_ATTRIBUTES, span.held_dropped))
-    if span.event_list is not None or span.link_list is not None:
-        parts += _lists(span)
-    outcome = span.outcome
-    parts.append(_STATUS_UNSET if outcome is UNSET else status_field(outcome))
-    parent = span.parent_context
-    is_remote = parent is not None and parent.is_remote
-    parts.append(FLAGS_REMOTE if is_remote else FLAGS_LOCAL)
+    parts += (name, _pack_times(0x39, span.started_ns, 0x41, span.ended_ns), shared)
+    if span.correlation_id:
+        parts.append(_correlation(span.correlation_id))
+    parts.append(_PLAIN_END)
     return b"".join(parts)
+
+
+def _own_with_detail(
+    span: RecordingSpan, detail: SpanDetail, name: bytes, shared: bytes
+) -> bytes:
+    if detail.name is not None:
+        name = name_and_kind(detail.name, span.shape.kind)
+    own = detail.attributes
+    if own is not None:
+        shared = attributes_bytes(ATTRIBUTES, own.copy())
+        shared += count_field(DROPPED_ATTRIBUTES, detail.dropped)
+    elif span.correlation_id:
+        shared += _correlation(span.correlation_id)
+    parts = (
+        ids(span.trace_id, span.span_id),
+        trace_state_field(span.heritage[1]),
+        parent_field(span.parent_id) if span.parent_id else b"",
+        name,
+        _pack_times(0x39, span.started_ns, 0x41, span.ended_ns),
+        shared,
+        events_bytes(span.events),
+        count_field(DROPPED_EVENTS, span.dropped_events),
+        links_bytes(span.links),
+        count_field(DROPPED_LINKS, span.dropped_links),
+        status_field(detail.status),
+        FLAGS_REMOTE if detail.is_parent_remote else FLAGS_LOCAL,
+    )
+    return b"".join(parts)
+
+
+def _correlation(correlation_id: str) -> bytes:
+    return attribute_field(ATTRIBUTES, C.ATTR_CORRELATION_ID, correlation_id)
 
 
 def _encoded(shape: SpanShape) -> tuple[bytes, bytes]:
@@ -155,15 +175,6 @@ def _encoded(shape: SpanShape) -> tuple[bytes, bytes]:
     attributes += count_field(DROPPED_ATTRIBUTES, shape.dropped)
     shape.encoded = name_and_kind(shape.name, shape.kind), attributes
     return shape.encoded
-
-
-def _lists(span: RecordingSpan) -> tuple[bytes, ...]:
-    return (
-        events_bytes(span.events),
-        count_field(DROPPED_EVENTS, span.dropped_events),
-        links_bytes(span.links),
-        count_field(DROPPED_LINKS, span.dropped_links),
-    )
 
 
 # -- the fields of a span, in their order
