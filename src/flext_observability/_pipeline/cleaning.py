@@ -33,7 +33,7 @@ from .record_parts import (
     legal_time,
 )
 from .redaction import Callback, Redactor, Report
-from .spans import UNSET, RecordingSpan, SpanDetail, SpanShape
+from .spans import UNSET, USUAL, RecordingSpan, SpanDetail, SpanShape
 from .value_cleaning import ValueCleaner, bounded
 from .values import UNPRINTABLE, set_limits
 
@@ -71,6 +71,7 @@ class Cleaner:
         self._report = report
         self._values = ValueCleaner(self.redactor, attribute_limit)
         self._scopes = ScopeCleaner(self._values)
+        self._clean_id = ""  # the latest correlation id, known to be clean
         self._metrics = MetricCleaner(self._values, self._scopes)
 
     @classmethod
@@ -110,7 +111,12 @@ class Cleaner:
 
     def spans(self, records: Sequence[ReadableSpan]) -> list[ReadableSpan]:
         """Clean a batch of finished spans."""
-        return [self._safely(self._span, self._bare_span, span) for span in records]
+        return [
+            span
+            if type(span) is RecordingSpan and self._is_plainly_clean(span)
+            else self._safely(self._span, self._bare_span, span)
+            for span in records
+        ]
 
     def _safely(self, clean: Callable[[T], T], bare: Callable[[T], T], record: T) -> T:
         try:
@@ -127,8 +133,6 @@ class Cleaner:
             return record
 
     def _span(self, span: ReadableSpan) -> ReadableSpan:
-        if type(span) is RecordingSpan and self._is_plainly_clean(span):
-            return span
         found = (
             *(span.name, span.context, span.parent, span.kind, span.status),
             *(span.start_time, span.end_time, span.instrumentation_scope),
@@ -167,23 +171,26 @@ class Cleaner:
         )
 
     def _is_plainly_clean(self, span: RecordingSpan) -> bool:
-        """Whether a span of ours needs no closer look: the usual case."""
-        shape, ended_ns = span.shape, span.ended_ns
+        """Whether a span of ours needs no closer look: the usual case; never raises."""
+        shape, detail, told = span.shape, span.detail, span.correlation_id
         if shape.is_clean is None:
             shape.is_clean = self._is_clean_shape(shape)
         if (
             not shape.is_clean
-            or type(ended_ns) is not int
-            or not 0 <= span.started_ns <= ended_ns < _UINT64_END
-            or span.heritage[1]
+            or (span.heritage is not USUAL and span.heritage[1])
+            or not 0 <= span.started_ns <= (span.ended_ns or 0) < _UINT64_END
         ):
             return False
-        if span.detail is not None and not self._is_clean_detail(span.detail):
-            return False
-        told = span.correlation_id
-        if not told or self.redactor.spares(told):
+        if told and told is not self._clean_id:
+            if not self._is_clean_id(told):
+                return False
+            self._clean_id = told
+        return detail is None or self._is_clean_detail(detail)
+
+    def _is_clean_id(self, text: str) -> bool:
+        if self.redactor.spares(text):
             return True
-        return self._values.value(C.ATTR_CORRELATION_ID, told) is told
+        return self._values.value(C.ATTR_CORRELATION_ID, text) is text
 
     def _is_clean_detail(self, detail: SpanDetail) -> bool:
         """Whether there is nothing but clean attributes in it."""
@@ -195,7 +202,10 @@ class Cleaner:
         ):
             return False
         own = detail.attributes
-        return own is None or self._values.attributes(own, detail.dropped) is own
+        try:
+            return own is None or self._values.attributes(own, detail.dropped) is own
+        except Exception:  # noqa: BLE001 - hostile values; the closer look copes
+            return False
 
     def _is_clean_shape(self, shape: SpanShape) -> bool:
         values, scope = self._values, shape.scope

@@ -17,7 +17,7 @@ from opentelemetry.trace import (
 )
 
 from ..constants import FlextObservabilityConstants as C
-from .otlp_groups import request_bytes
+from .otlp_groups import Groups
 from .otlp_wire import (
     TextFields,
     UnusualError,
@@ -28,6 +28,7 @@ from .otlp_wire import (
     fixed64_field,
     sized,
     text_field,
+    varint,
 )
 from .spans import USUAL, RecordingSpan, SpanDetail, SpanShape
 
@@ -54,6 +55,7 @@ _STATUS_CODES = {
     StatusCode.ERROR: b"\x18\x02",
 }
 _names = TextFields(b"\x2a")
+_latest_correlation: dict[str, bytes] = {}
 _event_names = TextFields(b"\x12")
 _pack_ids = Struct(">HQQHQ").pack
 _pack_parent = Struct(">HQ").pack
@@ -70,17 +72,35 @@ def encode_spans(spans: Sequence[ReadableSpan]) -> bytes:
     Raises:
         Exception: A span holds what OTLP cannot express.
     """
-    return request_bytes(spans, span_body)
+    groups = Groups()
+    home: object = groups  # of the last span; neither a shape nor a resource
+    parts: list[bytes] = []
+    for span in spans:
+        if type(span) is RecordingSpan:
+            if span.shape is not home:
+                home = span.shape
+                parts = groups.of(span.resource, span.shape.scope)
+            body = _own_body(span)
+        else:
+            home = groups
+            parts = groups.of(span.resource, span.instrumentation_scope)
+            body = either(_usual, stock_body, span)
+        parts += (b"\x12", varint(len(body)), body)
+    return groups.request()
 
 
 def span_body(span: ReadableSpan) -> bytes:
     """Lay out one span, whatever its class and its contents."""
     if type(span) is RecordingSpan:
-        try:
-            return _own(span)
-        except Exception:  # noqa: BLE001, S110 - unusual; the next line says how
-            pass
+        return _own_body(span)
     return either(_usual, stock_body, span)
+
+
+def _own_body(span: RecordingSpan) -> bytes:
+    try:
+        return _own(span)
+    except Exception:  # noqa: BLE001 - unusual, or a signal's; the next line says which
+        return either(_usual, stock_body, span)
 
 
 def stock_body(span: ReadableSpan) -> bytes:
@@ -124,18 +144,20 @@ def _own(span: RecordingSpan) -> bytes:
     """Lay out a span of ours by its own fields: what its shape has, is laid out."""
     shape, detail = span.shape, span.detail
     name, shared = shape.encoded or _encoded(shape)
-    if detail is not None:
-        return _own_with_detail(span, detail, name, shared)
-    parts = [ids(span.trace_id, span.span_id)]
-    if span.heritage is not USUAL:
-        parts.append(trace_state_field(span.heritage[1]))
-    if span.parent_id:
-        parts.append(parent_field(span.parent_id))
-    parts += (name, _pack_times(0x39, span.started_ns, 0x41, span.ended_ns), shared)
-    if span.correlation_id:
-        parts.append(_correlation(span.correlation_id))
-    parts.append(_PLAIN_END)
-    return b"".join(parts)
+    if detail is not None or span.heritage is not USUAL:
+        return _own_with_detail(span, detail or SpanDetail(), name, shared)
+    trace_id, parent_id, told = span.trace_id, span.parent_id, span.correlation_id
+    return b"".join(
+        (
+            _pack_ids(0x0A10, trace_id >> 64, trace_id & _LOW_64, 0x1208, span.span_id),
+            _pack_parent(0x2208, parent_id) if parent_id else b"",
+            name,
+            _pack_times(0x39, span.started_ns, 0x41, span.ended_ns),
+            shared,
+            _correlation(told) if told else b"",
+            _PLAIN_END,
+        )
+    )
 
 
 def _own_with_detail(
@@ -167,7 +189,13 @@ def _own_with_detail(
 
 
 def _correlation(correlation_id: str) -> bytes:
-    return attribute_field(ATTRIBUTES, C.ATTR_CORRELATION_ID, correlation_id)
+    # The spans of one request have one, and come one after the other.
+    known = _latest_correlation.get(correlation_id)
+    if known is None:
+        known = attribute_field(ATTRIBUTES, C.ATTR_CORRELATION_ID, correlation_id)
+        _latest_correlation.clear()
+        _latest_correlation[correlation_id] = known
+    return known
 
 
 def _encoded(shape: SpanShape) -> tuple[bytes, bytes]:

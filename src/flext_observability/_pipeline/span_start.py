@@ -22,6 +22,7 @@ from ..correlation import attributes_variable, correlation_id_variable
 from ..traceparent import known_traces
 from .current import CONTEXT_VARIABLE, SPAN_KEY, is_known
 from .ids import take_offer
+from .record_parts import legal_time
 from .spans import (
     NO_STATE,
     SAMPLED,
@@ -177,7 +178,7 @@ def start(
     if links:
         span.keep_links(links)
     if start_time is not None:
-        span.started_ns = start_time
+        span.started_ns = legal_time(start_time) or 0
     if shape.tracing.has_processors:
         shape.tracing.started(span, context)
     return span

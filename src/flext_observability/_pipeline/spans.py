@@ -36,6 +36,7 @@ from opentelemetry.util.types import AnyValue, Attributes
 from ..constants import FlextObservabilityConstants as C
 from .exception_events import ExceptionEvent
 from .guards import is_plain, legal_attribute, legal_attributes
+from .record_parts import legal_time
 from .tracing import Tracing
 from .values import clean_attributes, clean_text
 
@@ -510,7 +511,7 @@ class RecordingSpan(ReadableSpan, Span):
 
     def end(self, end_time: int | None = None) -> None:
         """End it; only the first time counts."""
-        moment = time.time_ns() if end_time is None else end_time
+        moment = time.time_ns() if end_time is None else legal_time(end_time) or 0
         # Nothing is called between these two: one thread ends it.
         if self.ended_ns is not None:
             return
