@@ -12,10 +12,6 @@ sending cost is the matter of `bench_durability` and `bench_overload`.
 from dataclasses import dataclass
 from typing import Any
 
-from opentelemetry import trace
-from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
-
-import flext_observability as fo
 from benchmarks.figures import Figure, compared
 from benchmarks.harness import (
     REQUEST_ID,
@@ -41,6 +37,10 @@ from benchmarks.plain import (
     spanned,
 )
 from benchmarks.server import Server
+from opentelemetry import trace
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+
+import flext_observability as fo
 
 BASE = "plain OTel, the base"
 MONITORED = "monitored call"
@@ -138,7 +138,9 @@ def groups(kind: str) -> dict[str, list[Row]]:
     if kind == "discarding":
         return {"sync": [base, Row(DISCARDED, loop(monitored), flush)]}
 
-    by_hand = monitored_by_hand(tracer, discarding_meters(), fo.flext_get_correlation_id)
+    by_hand = monitored_by_hand(
+        tracer, discarding_meters(), fo.flext_get_correlation_id
+    )
 
     def spanned_by_us(value: int) -> int:
         with fo.flext_span("call"):
@@ -220,9 +222,7 @@ def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark
     result: list[Figure] = []
     for kind, wanted in WANTED.items():
         with Server() as server:
-            answer = one_turn(
-                "bench_call", kind, server.url, str(calls), str(repeats)
-            )
+            answer = one_turn("bench_call", kind, server.url, str(calls), str(repeats))
             # The rows of this library that make spans when it runs.
             remark = children_note(kind, 6, made, server.counts())
         if answer["lost"]:

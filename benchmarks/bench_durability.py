@@ -91,12 +91,8 @@ def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark
     calls, turns, starts = (400, 1, 1) if quick else (20_000, 3, 3)
     answers: dict[str, list[Any]] = {}
     with Server() as server:
-        variants = {
-            name: (name, server.url, str(calls)) for name in ("plain", *MODES)
-        }
-        answers = take_turns(
-            "bench_durability", variants, turns=turns, starts=starts
-        )
+        variants = {name: (name, server.url, str(calls)) for name in ("plain", *MODES)}
+        answers = take_turns("bench_durability", variants, turns=turns, starts=starts)
         arrived = server.counts()["spans"]
     made = len(variants) * (turns + 1) * starts * calls
     lost = "" if arrived == made else f"only {arrived} of {made} spans arrived"

@@ -9,7 +9,6 @@ counts it, as it is part of every monitored call.
 
 from typing import Any
 
-import flext_observability as fo
 from benchmarks.figures import Figure, compared
 from benchmarks.harness import (
     WARM_UP,
@@ -22,6 +21,8 @@ from benchmarks.harness import (
 )
 from benchmarks.plain import discarding_meters
 from benchmarks.server import Server
+
+import flext_observability as fo
 
 KINDS = ("counter", "histogram")
 AT_MOST = 0.08

@@ -89,11 +89,11 @@ def start(arguments: list[str]) -> Turn:
     logger = logging.getLogger("bench")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    drain = {
-        "null": null_handler,
-        "plain": plain,
-        "bridge": lambda logger: bridged(logger, url),
-    }[variant](logger)
+    drain = null_handler(logger) if variant == "null" else nothing
+    if variant == "plain":
+        drain = plain(logger)
+    if variant == "bridge":
+        drain = bridged(logger, url)
 
     def turn() -> float:
         started = time.perf_counter()
@@ -127,7 +127,9 @@ def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark
             at_most=AT_MOST,
             note=f"base: the line to a NullHandler{lost}",
         ),
-        compared("plain OTel, the SDK's handler, to a NullHandler's", times["plain"], null),
+        compared(
+            "plain OTel, the SDK's handler, to a NullHandler's", times["plain"], null
+        ),
     ]
 
 

@@ -13,13 +13,13 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
+from benchmarks.figures import Figure
+from benchmarks.harness import REQUEST_ID, Turn, one_turn, run, same
+from benchmarks.plain import NEVER_MS, RESOURCE, DiscardSpans
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import flext_observability as fo
-from benchmarks.figures import Figure
-from benchmarks.harness import REQUEST_ID, Turn, one_turn, run, same
-from benchmarks.plain import NEVER_MS, RESOURCE, DiscardSpans
 
 AT_MOST_BYTES = 400
 MORE_THAN_ANY_BATCH = 1 << 20

@@ -10,7 +10,7 @@ is a monitored call. Another row offers 150,000 spans a second, evenly.
 
 import statistics
 import time
-from typing import Any
+from collections.abc import Callable
 
 from benchmarks.bench_durability import ours, plain
 from benchmarks.figures import Figure
@@ -22,7 +22,7 @@ STEP = 150
 VARIANTS = ("plain", "memory", "batch")
 
 
-def offer(call: Any, seconds: float, rate: int) -> tuple[int, float]:
+def offer(call: Callable[[int], int], seconds: float, rate: int) -> tuple[int, float]:
     """Make spans for a while; give how many, and how long that took.
 
     Args:
@@ -88,9 +88,7 @@ def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark
         (0, "tight loop, as fast as it goes"),
         (WANTED_RATE, f"tight loop, {WANTED_RATE:,} spans/s"),
     ):
-        base, *own = (
-            measure(variant, seconds, rate, repeats) for variant in VARIANTS
-        )
+        base, *own = (measure(variant, seconds, rate, repeats) for variant in VARIANTS)
         for mode, each in zip(VARIANTS[1:], own, strict=True):
             result.append(
                 Figure(

@@ -10,10 +10,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from typing import Any
 
 from benchmarks.figures import Figure, compared
-from benchmarks.harness import ROOT, Turn, cores, environment, run
+from benchmarks.harness import ROOT, Answer, Turn, cores, environment, run
 from benchmarks.server import Server
 
 API = "import opentelemetry.trace"
@@ -40,7 +39,7 @@ os._exit(0)  # what nobody collects need not be waited for
 """
 
 
-def once(statement: str, then: str = "") -> Any:
+def once(statement: str, then: str = "") -> Answer:
     """Give seconds of a statement, of both, and the modules then loaded."""
     known = cores()
     core = known[0] if known else -1
@@ -62,18 +61,20 @@ def once(statement: str, then: str = "") -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def take_turns(programs: dict[str, tuple[str, str]], repeats: int) -> dict[str, Any]:
+def take_turns(
+    programs: dict[str, tuple[str, str]], repeats: int
+) -> dict[str, list[Answer]]:
     """Run each program in turn; give the answers by program."""
     for statement, then in programs.values():
         once(statement, then)
-    answers: dict[str, Any] = {name: [] for name in programs}
+    answers: dict[str, list[Answer]] = {name: [] for name in programs}
     for _ in range(repeats):
         for name, (statement, then) in programs.items():
             answers[name].append(once(statement, then))
     return answers
 
 
-def column(answers: list[Any], at: int) -> list[float]:
+def column(answers: list[Answer], at: int) -> list[float]:
     """Give one of the two times of every answer."""
     return [float(each[at]) for each in answers]
 
@@ -90,7 +91,7 @@ def imports(repeats: int) -> list[Figure]:
     )
     check = Figure(
         f"`{OURS}` loads " + ", ".join(HEAVY),
-        "–",
+        "-",
         ", ".join(loaded) or "none of them",
         None,
         "none of them",

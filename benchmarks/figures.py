@@ -28,7 +28,7 @@ class Figure:
     @property
     def verdict(self) -> str:
         """Say whether the target is met."""
-        return {True: "pass", False: "OVER", None: "–"}[self.passed]
+        return {True: "pass", False: "OVER", None: "-"}[self.passed]
 
 
 def seconds_text(value_s: float) -> str:
@@ -62,7 +62,7 @@ def compared(
 
 def missing(what: str, target: str, note: str) -> Figure:
     """Make the figure of what could not be measured; the note says why."""
-    return Figure(what, "–", "–", None, target, None, note)
+    return Figure(what, "-", "-", None, target, None, note)
 
 
 def rows_of(figures: Iterable[Figure]) -> tuple[list[Cells], list[Cells]]:
@@ -70,7 +70,7 @@ def rows_of(figures: Iterable[Figure]) -> tuple[list[Cells], list[Cells]]:
     with_target: list[Cells] = []
     others: list[Cells] = []
     for each in figures:
-        ratio = "–" if each.ratio is None else f"{each.ratio:.3g}"
+        ratio = "-" if each.ratio is None else f"{each.ratio:.3g}"
         if each.target:
             cells = (each.what, each.target, each.base, each.measured, ratio)
             with_target.append((*cells, each.verdict, each.note))

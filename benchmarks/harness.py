@@ -15,16 +15,15 @@ import contextlib
 import gc
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from benchmarks.figures import Figure, print_tables
 
@@ -37,8 +36,10 @@ TELEMETRY = ("OTEL_", "FLEXT_", "OBSERVABILITY_")
 
 Run = Callable[[int], None]
 """Makes that many calls."""
-Turn = Callable[[], Any]
-"""Measures once; gives something that JSON can say."""
+Answer: TypeAlias = Any
+"""What a turn tells its parent: whatever JSON can say."""
+Turn = Callable[[], Answer]
+"""Measures once."""
 
 
 class OopsError(Exception):
@@ -99,7 +100,9 @@ def loop_async(function: Callable[[int], Awaitable[object]]) -> Run:
     return run
 
 
-def under(parent: Callable[[], contextlib.AbstractContextManager[object]]) -> Any:
+def under(
+    parent: Callable[[], contextlib.AbstractContextManager[object]],
+) -> Callable[[Run], Run]:
     """Make runs that happen inside a span: every call is its child."""
 
     def wrap(run: Run) -> Run:
@@ -141,12 +144,6 @@ def interleave(rows: Sequence[Row], calls: int, repeats: int) -> dict[str, list[
     return times
 
 
-def ratio(measured: Sequence[float], base: Sequence[float]) -> float:
-    """Give the median of the ratios within each repeat."""
-    pairs = zip(measured, base, strict=True)
-    return statistics.median(mine / theirs for mine, theirs in pairs)
-
-
 def cores() -> tuple[int, set[int]] | None:
     """Give the core of what is measured and those of the servers, where one can say."""
     if sys.platform != "linux":
@@ -184,8 +181,13 @@ class Worker:
         # Its last writes may race with the removal of the folder.
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
-            [self.python, "-m", f"benchmarks.{self.module}"]
-            + ["--child", *self.arguments],
+            [
+                self.python,
+                "-m",
+                f"benchmarks.{self.module}",
+                "--child",
+                *self.arguments,
+            ],
             cwd=ROOT,
             env=environment(self._folder.name),
             stdin=subprocess.PIPE,
@@ -205,7 +207,7 @@ class Worker:
         self._process.communicate()
         self._folder.cleanup()
 
-    def turn(self) -> Any:
+    def turn(self) -> Answer:
         """Have one turn made; give its answer."""
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("not started")
@@ -219,15 +221,15 @@ class Worker:
         return json.loads(answer)
 
 
-def one_turn(module: str, *arguments: str, python: str = sys.executable) -> Any:
+def one_turn(module: str, *arguments: str, python: str = sys.executable) -> Answer:
     """Make one turn in a process of its own; give its answer."""
     with Worker(module, arguments, python) as worker:
         return worker.turn()
 
 
 def take_turns(
-    module: str, variants: dict[str, Sequence[str]], turns: int, starts: int
-) -> dict[str, list[Any]]:
+    module: str, variants: Mapping[str, Sequence[str]], turns: int, starts: int
+) -> dict[str, list[Answer]]:
     """Let processes take turns; give the answers by variant, one per turn.
 
     Args:
@@ -238,7 +240,7 @@ def take_turns(
         starts: How often all processes are started anew: where a process happens to
             lay out its memory is worth a few per cent.
     """
-    answers: dict[str, list[Any]] = {name: [] for name in variants}
+    answers: dict[str, list[Answer]] = {name: [] for name in variants}
     for _ in range(starts):
         with contextlib.ExitStack() as stack:
             workers = {

@@ -1,8 +1,8 @@
 """How many machine instructions a call takes, counted by callgrind.
 
 Unlike times, counts do not depend on what else the machine does. N and 2N calls are
-made in two processes; the difference, per call, is free of start-up. Counted is the
-calling thread; a child that makes no calls in a second thread would not differ.
+made in two processes; the difference, per call, is free of start-up. Only the calling
+thread is counted.
 
     python -m benchmarks.instructions [--quick]
 
@@ -54,13 +54,13 @@ def variant(name: str, url: str) -> Run:
     return loop(same if name == "bare" else spanned_by(tracer))
 
 
-def count(name: str, url: str, calls: int) -> int:
+def count(valgrind: str, name: str, url: str, calls: int) -> int:
     """Give the instructions of the main thread of a process that makes calls."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         out = Path(folder) / "callgrind"
         subprocess.run(
             [
-                "valgrind",  # noqa: S607 - wherever it is on PATH
+                valgrind,
                 "--tool=callgrind",
                 "--separate-threads=yes",
                 f"--callgrind-out-file={out}",
@@ -101,15 +101,16 @@ def start(arguments: list[str]) -> Turn:
 
 def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark is told
     """Count every variant twice."""
-    if shutil.which("valgrind") is None:
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
         note = "skipped: valgrind is not on PATH"
-        return [Figure(NAMES["monitored"], "–", "–", note=note)]
+        return [Figure(NAMES["monitored"], "-", "-", note=note)]
     calls = 200 if quick else 1000
     per_call: dict[str, float] = {}
     with Server() as server:
         for name in (BASE, *NAMES):
-            once = count(name, server.url, calls)
-            twice = count(name, server.url, 2 * calls)
+            once = count(valgrind, name, server.url, calls)
+            twice = count(valgrind, name, server.url, 2 * calls)
             per_call[name] = (twice - once) / calls
     base = per_call.pop(BASE)
     return [

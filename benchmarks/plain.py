@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
+from benchmarks.harness import same
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     MetricExporter,
@@ -19,8 +20,6 @@ from opentelemetry.sdk.trace.export import (
 )
 from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import Tracer
-
-from benchmarks.harness import same
 
 RESOURCE = Resource.create({"service.name": "bench"})
 QUEUE_RECORDS = 65_536

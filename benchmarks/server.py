@@ -11,10 +11,12 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from http.client import HTTPConnection
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.harness import ROOT, cores
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
 )
@@ -24,10 +26,15 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
 )
-
-from benchmarks.harness import ROOT, cores
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 _HEAD_END = b"\r\n\r\n"
+
+
+def labels_of(attributes: Iterable[KeyValue]) -> bytes:
+    """Give something that is equal for equal labels."""
+    return b"".join(sorted(pair.SerializeToString() for pair in attributes))
 
 
 class Counts:
@@ -66,20 +73,20 @@ class Counts:
                 for metric in scope.metrics:
                     self._add_metric(process, metric)
 
-    def _add_metric(self, process: str, metric: Any) -> None:
-        for point in (*metric.sum.data_points, *metric.histogram.data_points):
-            labels = b"".join(
-                sorted(pair.SerializeToString() for pair in point.attributes)
-            )
-            is_sum = hasattr(point, "as_double")
-            total = point.as_double or point.as_int if is_sum else point.count
+    def _add_metric(self, process: str, metric: Metric) -> None:
+        for point in metric.sum.data_points:
+            labels = labels_of(point.attributes)
+            total = point.as_double or point.as_int
             self._series[process, metric.name, labels] = total
+        for values in metric.histogram.data_points:
+            labels = labels_of(values.attributes)
+            self._series[process, metric.name, labels] = values.count
 
     def as_dict(self) -> dict[str, Any]:
         """Give records by kind, and totals by metric name."""
-        totals: Counter[str] = Counter()
+        totals: dict[str, float] = {}
         for (_, name, _), total in self._series.items():
-            totals[name] += total  # type: ignore[assignment] # a Counter adds floats too
+            totals[name] = totals.get(name, 0) + total
         kinds = ("spans", "log_records", "requests", "bytes")
         return {kind: self._records[kind] for kind in kinds} | {"totals": totals}
 
@@ -113,16 +120,21 @@ class Discard(asyncio.Protocol):
             del self._received[: first + length]
             if headers.get("content-encoding") == "gzip":
                 body = zlib.decompress(body, wbits=31)
-            self._answer(*start.split(" ")[:2], body)
+            method, path, _ = start.split(" ", maxsplit=2)
+            self._answer(method, path, body)
 
     def _answer(self, method: str, path: str, body: bytes) -> None:
         kind, reply = "application/x-protobuf", b""
         if method == "GET":
-            kind, reply = "application/json", json.dumps(self._counts.as_dict()).encode()
+            kind, reply = (
+                "application/json",
+                json.dumps(self._counts.as_dict()).encode(),
+            )
         if self._transport is not None:
             self._transport.write(
                 f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n"
-                f"Content-Length: {len(reply)}\r\n\r\n".encode() + reply
+                f"Content-Length: {len(reply)}\r\n\r\n".encode()
+                + reply
             )
         if method == "POST":
             self._counts.add(path, body)
