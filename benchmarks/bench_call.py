@@ -12,7 +12,7 @@ sending cost is the matter of `bench_durability` and `bench_overload`.
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.figures import Figure, compared
+from benchmarks.figures import Figure, compared, loss
 from benchmarks.harness import (
     REQUEST_ID,
     WARM_UP,
@@ -51,6 +51,7 @@ RAISING = "monitored call that raises"
 CONTEXT_MANAGER = "flext_span context manager"
 NOT_SET_UP = "monitored call, not set up"
 SAMPLED_OUT = "monitored call, sampled out by ratio"
+AGAIN = "plain OTel, the base again"
 DISCARDED = "monitored call, spans to the SDK's batch processor, discarded"
 
 
@@ -74,6 +75,7 @@ WANTED = {
         Wanted("sync", CONTEXT_MANAGER, 0.16),
         Wanted("sync", "plain OTel, histogram, counter, correlation id by hand"),
         Wanted("sync", "bare function"),
+        Wanted("sync", AGAIN, note="how far noise goes"),
     ),
     "unset": (
         Wanted("sync", NOT_SET_UP, 0.03),
@@ -169,6 +171,7 @@ def groups(kind: str) -> dict[str, list[Row]]:
                 drain,
             ),
             Row("bare function", loop(same)),
+            Row(AGAIN, loop(spanned(tracer)), drain),
         ],
         "child": [
             Row(BASE, of_theirs(loop(spanned(tracer))), drain),
@@ -204,39 +207,39 @@ def start(arguments: list[str]) -> Turn:
     return turn
 
 
-def children_note(kind: str, rows: int, calls: int, arrived: dict[str, Any]) -> str:
-    """Say what is wrong with what arrived: a side that skips has less to do."""
+def remark_of(kind: str, calls: int, turns: int, arrived: dict[str, Any]) -> str:
+    """Say what arrived, and whether that is everything."""
     spans = arrived["spans"]
     counted = arrived["totals"].get("flext.operation.duration", 0)
     if kind == "unsampled":
-        return f"{counted:.0f} of {calls} calls are in the metrics, {spans} spans"
-    if kind == "running" and spans < rows * calls:
-        return f"only {spans} of {rows * calls} spans arrived"
+        return f"{counted:.0f} of {calls * turns} calls are in the metrics"
+    if kind == "running":
+        # Six rows make spans, and one of them a parent in each turn; five are counted.
+        lost = loss(spans, (6 * calls + 1) * turns, "spans")
+        return lost or loss(counted, 5 * calls * turns, "durations")
     return ""
 
 
 def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark is told
     """Measure every kind of child in a process of its own."""
     calls, repeats = (100, 3) if quick else (1000, 60)
-    made = calls * (repeats + WARM_UP)
     result: list[Figure] = []
     for kind, wanted in WANTED.items():
         with Server() as server:
             answer = one_turn("bench_call", kind, server.url, str(calls), str(repeats))
-            # The rows of this library that make spans when it runs.
-            remark = children_note(kind, 6, made, server.counts())
+            remark = remark_of(kind, calls, repeats + WARM_UP, server.counts())
         if answer["lost"]:
-            remark += f" {answer['lost']} spans were lost"
+            remark = f"LOSS: {answer['lost']} spans, says the ledger"
         for each in wanted:
             times = answer["times"][each.group]
-            note = each.note or (remark.strip() if each.at_most else "")
+            notes = [each.note, remark if each.at_most else ""]
             result.append(
                 compared(
                     each.row,
                     times[each.row],
                     times[BASE],
                     at_most=each.at_most,
-                    note=note,
+                    note="; ".join(filter(None, notes)),
                 )
             )
     return result

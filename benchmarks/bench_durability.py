@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.figures import Figure, compared
+from benchmarks.figures import Figure, compared, loss
 from benchmarks.harness import REQUEST_ID, Turn, run, same, take_turns
 from benchmarks.plain import RESOURCE, spanned
 from benchmarks.server import Server
@@ -95,7 +95,7 @@ def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark
         answers = take_turns("bench_durability", variants, turns=turns, starts=starts)
         arrived = server.counts()["spans"]
     made = len(variants) * (turns + 1) * starts * calls
-    lost = "" if arrived == made else f"only {arrived} of {made} spans arrived"
+    lost = loss(arrived, made, "spans")
 
     def column(variant: str, key: str) -> list[float]:
         return [each[key] for each in answers[variant]]

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.figures import Figure, compared
+from benchmarks.figures import Figure, compared, loss
 from benchmarks.harness import (
     REQUEST_ID,
     Turn,
@@ -117,7 +117,7 @@ def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark
         )
         arrived = server.counts()["log_records"]
     made = (turns + 1) * starts * lines
-    lost = "" if arrived == made else f"; only {arrived} of {made} lines arrived"
+    notes = ["base: the line to a NullHandler", loss(arrived, made, "lines")]
     null = times["null"]
     return [
         compared(
@@ -125,7 +125,7 @@ def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark
             times["bridge"],
             null,
             at_most=AT_MOST,
-            note=f"base: the line to a NullHandler{lost}",
+            note="; ".join(filter(None, notes)),
         ),
         compared(
             "plain OTel, the SDK's handler, to a NullHandler's", times["plain"], null

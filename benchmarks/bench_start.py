@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-from benchmarks.figures import Figure, compared
+from benchmarks.figures import Figure, compared, loss
 from benchmarks.harness import ROOT, Answer, Turn, cores, environment, run
 from benchmarks.server import Server
 
@@ -118,8 +118,8 @@ def setups(repeats: int) -> list[Figure]:
         arrived = server.counts()
     plain, ours = answers["start_plain"], answers["start_ours"]
     wanted = 2 * (repeats + 1)
-    counted = (arrived["spans"], arrived["log_records"])
-    lost = "" if counted == (wanted, wanted) else f"{counted} of {wanted} arrived"
+    counted = arrived["spans"] + arrived["log_records"]
+    lost = loss(counted, 2 * wanted, "spans and lines")
     return [
         compared(
             "`setup()` with HTTP exporter, imports included",

@@ -65,6 +65,13 @@ def missing(what: str, target: str, note: str) -> Figure:
     return Figure(what, "-", "-", None, target, None, note)
 
 
+def loss(arrived: float, wanted: float, what: str) -> str:
+    """Say in a note that something did not arrive: who skips has less to do."""
+    if arrived == wanted:
+        return ""
+    return f"LOSS: {arrived:,.0f} of {wanted:,.0f} {what} arrived"
+
+
 def rows_of(figures: Iterable[Figure]) -> tuple[list[Cells], list[Cells]]:
     """Give the cells of the figures with a target, and of those without one."""
     with_target: list[Cells] = []

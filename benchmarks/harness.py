@@ -31,8 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUEST_ID = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
 """The correlation id of every span and log record: it is part of the work."""
 WARM_UP = 3
-TELEMETRY = ("OTEL_", "FLEXT_", "OBSERVABILITY_")
-"""Variables that would steer one side and not the other."""
+UNWANTED = ("OTEL_", "FLEXT_", "OBSERVABILITY_", "COVERAGE_")
+"""Variables that would steer one side and not the other, or slow down both."""
 
 Run = Callable[[int], None]
 """Makes that many calls."""
@@ -156,7 +156,7 @@ def cores() -> tuple[int, set[int]] | None:
 
 def environment(folder: str) -> dict[str, str]:
     """Give a child's environment: nothing that steers telemetry, a spool of its own."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(TELEMETRY)}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED)}
     return kept | {
         "FLEXT_OBSERVABILITY_SPOOL_DIR": str(Path(folder) / "spool"),
         "PYTHONHASHSEED": "0",

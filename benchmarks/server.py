@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterable
@@ -140,8 +141,15 @@ class Discard(asyncio.Protocol):
             self._counts.add(path, body)
 
 
+def end_with_parent() -> None:
+    """End when whoever started this process has ended, however that was."""
+    sys.stdin.read()
+    os._exit(0)
+
+
 async def serve() -> None:
     """Say the port, then count and forget whatever comes."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     counts = Counts()
     running = asyncio.get_running_loop()
     server = await running.create_server(lambda: Discard(counts), "127.0.0.1", 0)
@@ -157,6 +165,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.server"],
             cwd=ROOT,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
