@@ -3,8 +3,9 @@
 The base is `with tracer.start_as_current_span()`, the stock batch processor and an
 exporter that discards. Ours is the whole pipeline after `setup()`: span, duration,
 outcome and correlation id, sent over OTLP/HTTP to a process that counts and forgets.
-What is queued at the end of a turn is sent outside the measured time; what encoding and
-sending cost is the matter of `bench_durability` and `bench_overload`.
+Times are CPU time of the process. What is queued at the end of a turn is sent outside
+the measured time; what encoding and sending cost is the matter of `bench_durability`
+and `bench_overload`.
 
     python -m benchmarks.bench_call [--quick]
 """

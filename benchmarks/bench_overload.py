@@ -53,17 +53,25 @@ def start(arguments: list[str]) -> Turn:
     def turn() -> dict[str, float]:
         warm_up, _ = offer(call, min(1.0, float(seconds)), 10_000)
         drain()
+        cpu_s = time.process_time()
         offered, took_s = offer(call, float(seconds), int(rate))
+        cpu_s = time.process_time() - cpu_s
         drain()
-        return {"warm_up": warm_up, "offered": offered, "rate": offered / took_s}
+        return {
+            "warm_up": warm_up,
+            "offered": offered,
+            "rate": offered / took_s,
+            "share": 100 * cpu_s / took_s,
+        }
 
     return turn
 
 
 def measure(variant: str, seconds: float, rate: int, repeats: int) -> dict[str, float]:
-    """Give the median rate and the worst share of lost spans, in per cent."""
+    """Give median rate, worst loss and median share of the core, both in per cent."""
     rates: list[float] = []
     lost: list[float] = []
+    shares: list[float] = []
     for _ in range(repeats):
         with Server() as server:
             answer = one_turn(
@@ -71,8 +79,13 @@ def measure(variant: str, seconds: float, rate: int, repeats: int) -> dict[str, 
             )
             arrived = server.counts()["spans"] - answer["warm_up"]
         rates.append(answer["rate"])
+        shares.append(answer["share"])
         lost.append(100 * (1 - arrived / answer["offered"]))
-    return {"rate": statistics.median(rates), "lost": max(lost)}
+    return {
+        "rate": statistics.median(rates),
+        "lost": max(lost),
+        "share": statistics.median(shares),
+    }
 
 
 def told(measured: dict[str, float]) -> str:
@@ -98,6 +111,7 @@ def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark
                     None,
                     f"0 at ≥ {WANTED_RATE:,}/s",
                     each["lost"] <= 0 and each["rate"] >= 0.99 * WANTED_RATE,
+                    f"had {each['share']:.0f} % of a core, plain {base['share']:.0f} %",
                 )
             )
     return result

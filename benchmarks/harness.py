@@ -125,19 +125,21 @@ class Row:
 
 
 def interleave(rows: Sequence[Row], calls: int, repeats: int) -> dict[str, list[float]]:
-    """Let rows take turns; give seconds per call, by row, one figure per repeat.
+    """Let rows take turns; give CPU seconds per call, by row, one figure per repeat.
 
-    Background threads run as they like during a turn, and are part of its cost. What
-    is still queued at its end is sent outside the measured time, so that no row pays
+    It is the CPU time of the process: background threads run as they like during a
+    turn, and are part of its cost; other processes on the same core are not. On a core
+    of its own it is the elapsed time, as no row waits for anything. What is still
+    queued at the end of a turn is sent outside the measured time, so that no row pays
     for the one before it.
     """
     times: dict[str, list[float]] = {row.name: [] for row in rows}
     for number in range(WARM_UP + repeats):
         for row in rows:
             gc.collect()
-            started = time.perf_counter()
+            started = time.process_time()
             row.run(calls)
-            spent = time.perf_counter() - started
+            spent = time.process_time() - started
             row.drain()
             if number >= WARM_UP:
                 times[row.name].append(spent / calls)
