@@ -160,7 +160,8 @@ class Streams:
     def of(cls, target: Any) -> "Streams":
         """Find the streams of an SDK instrument, or of what stands in its place."""
         if isinstance(target, Counter | Histogram | Gauge) and is_mergeable():
-            with suppress(Exception):
+            # Not any exception: one of a signal handler is the host's.
+            with suppress(AttributeError, LookupError, TypeError):
                 return _Parts().streams(target)
         return cls(target)
 
@@ -182,19 +183,22 @@ def is_mergeable() -> bool:
 
     Tried on instruments of its own: two collections by a cumulative and a delta reader.
     """
-    try:
-        is_same = _agrees()
-        why = "gives other figures"
-    except Exception as error:  # noqa: BLE001 - whatever a newer SDK raises
-        is_same, why = False, f"{type(error).__name__}: {error}"
-    if not is_same:
-        say(
-            WARNING,
-            "this OpenTelemetry SDK cannot be given many measurements at once (%s); "
-            "each takes its own call, which is slower",
-            why,
-        )
-    return is_same
+    why = ""
+    for _ in range(2):  # an exception of a signal handler does not come again
+        try:
+            if _agrees():
+                return True
+            why = "it gives other figures"
+            break
+        except Exception as error:  # noqa: BLE001 - whatever a newer SDK raises
+            why = f"{type(error).__name__}: {error}"
+    say(
+        WARNING,
+        "this OpenTelemetry SDK cannot be given many measurements at once (%s); "
+        "each takes its own call, which is slower",
+        why,
+    )
+    return False
 
 
 def _agrees() -> bool:
