@@ -156,6 +156,8 @@ class _State:
         measurements.resume(is_attached=provider is not None)
         tracers.exchange(pipeline and pipeline.tracer_provider)
         loggers.exchange(pipeline and pipeline.logger_provider)
+        if self._bridge is not None:
+            self._bridge.lines = None if pipeline is None else pipeline.lines
         self._install_globals(pipeline)
 
     def _install_globals(self, pipeline: "Pipeline | None") -> None:
@@ -211,6 +213,8 @@ class _State:
             self._stop_bridge()
         elif self._bridge is None:
             self._bridge = LogBridge(self.logger_provider(), level)
+            if self.pipeline is not None:
+                self._bridge.lines = self.pipeline.lines
             self._bridge.install()
         else:
             self._bridge.set_level(level)
@@ -321,6 +325,8 @@ class _State:
         self._inherited.append(self.pipeline)
         self.pipeline = None
         self.is_asleep = True
+        if self._bridge is not None:
+            self._bridge.lines = None
         tracers, meters, loggers = self.proxies()
         for proxy in (meters, tracers, loggers):
             proxy.exchange(Awakening(partial(self._awakened, proxy)))

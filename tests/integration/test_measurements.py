@@ -235,48 +235,6 @@ def _comparable(data: MetricsData | None) -> list[dict[str, Any]]:
     return sorted(made, key=lambda each: str(each["attributes"]) + each["name"])
 
 
-def test_durations_fall_into_the_same_buckets() -> None:
-    """Text and readers have a duration where its seconds say, also on a bound."""
-    reader = InMemoryMetricReader()
-    bounds = [0.1, 0.3, 0.7]
-    fo.setup(
-        "shop",
-        exporters=["none"],
-        metric_readers=[reader],
-        histogram_buckets_s=bounds,
-    ).unwrap()
-    from flext_observability.calls import Operation
-
-    operation = Operation(
-        int,
-        "bounds",
-        metric_name=None,
-        capture_args=(),
-        record_exception=True,
-        attributes=None,
-        kind="internal",
-    )
-    durations = [
-        round(bound * 1e9) + off for bound in bounds for off in (-1, 0, 1) for _ in "ab"
-    ]
-    for duration_ns in durations:
-        operation.count(duration_ns, "")
-    (point,) = points(reader.get_metrics_data(), DURATION)
-    seconds = [duration / 1e9 for duration in durations]
-    reached = [sum(s <= bound for s in seconds) for bound in bounds]
-    counts = [b - a for a, b in zip([0, *reached], [*reached, 18], strict=True)]
-    assert list(point.bucket_counts) == counts
-    assert point.sum == pytest.approx(sum(seconds))
-    assert (point.min, point.max) == (min(seconds), max(seconds))
-    text = fo.FlextMetricsService().export_prometheus_format().unwrap()
-    shown = [
-        float(line.rsplit(" ", 1)[1])
-        for line in text.splitlines()
-        if line.startswith('flext_operation_duration_bucket{flext_operation_name="bou')
-    ]
-    assert shown == [*reached, 18]
-
-
 class _Keep(MetricExporter):
     def __init__(self) -> None:
         super().__init__()
@@ -305,7 +263,7 @@ def test_periodic_readers_of_others() -> None:
     hits = fo.flext_counter("hits")
     for number in range(50):
         hits.add(number)
-    deadline = time.monotonic() + 5
+    deadline, found = time.monotonic() + 5, [0]
     while time.monotonic() < deadline:
         found = [p.value for data in exporter.data for p in points(data, "hits")]
         if found and found[-1] == sum(range(50)):
@@ -339,10 +297,11 @@ def test_readers_added_later() -> None:
         provider.add_metric_reader(reader)
     for number in range(2000):
         sizes.record(number % 20)
+    last: list[Any] = []
     for reader in later:
-        (point,) = points(reader.get_metrics_data(), "sizes")
-        assert (point.count, point.max) == (2000, 19)
-    assert point.bucket_counts == (1100, 900)
+        last = points(reader.get_metrics_data(), "sizes")
+        assert [(point.count, point.max) for point in last] == [(2000, 19)]
+    assert last[0].bucket_counts == (1100, 900)
     (point,) = points(first.get_metrics_data(), "sizes")
     assert point.count == 4000
     for reader in later:

@@ -21,6 +21,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
 from ..config import FlextObservabilityConfig
 from ..constants import Signal
+from .log_lines import LineRecord
 from .metric_cleaning import MetricCleaner
 from .record_parts import (
     ScopeCleaner,
@@ -230,6 +231,9 @@ class Cleaner:
         made: Mapping[str, Any],
         scope: InstrumentationScope | None,
     ) -> ReadableLogRecord:
+        line: object = record
+        if isinstance(line, LineRecord):  # it reads like one of the SDK
+            return cast("ReadableLogRecord", line.change(made, scope))
         own = copy.copy(record.log_record)
         for name, value in made.items():
             setattr(own, name, value)

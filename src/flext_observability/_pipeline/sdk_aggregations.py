@@ -128,10 +128,11 @@ class _Parts:
         is_all = target._is_enabled()
         for storage in storages.values():
             for match in storage._get_or_init_view_instrument_match(target):
-                kind: type = type(match._aggregation)
-                if kind in self.merges and match._view._attribute_keys is None:
+                template = match._aggregation
+                is_known = type(template) in self.merges
+                if is_known and match._view._attribute_keys is None:
                     found.append(Stream(match, self))
-                elif kind is not self.drop:
+                elif type(template) is not self.drop:
                     is_all = False
         return Streams(target, storages, found, is_mergeable=is_all)
 
