@@ -22,6 +22,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from ..config import FlextObservabilityConfig
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
+from .log_lines import LineRecord
 from .metric_cleaning import MetricCleaner
 from .record_parts import (
     ScopeCleaner,
@@ -285,6 +286,9 @@ class Cleaner:
         made: Mapping[str, Any],
         scope: InstrumentationScope | None,
     ) -> ReadableLogRecord:
+        line: object = record
+        if isinstance(line, LineRecord):  # it reads like one of the SDK
+            return cast("ReadableLogRecord", line.change(made, scope))
         own = copy.copy(record.log_record)
         for name, value in made.items():
             setattr(own, name, value)
