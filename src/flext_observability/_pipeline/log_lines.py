@@ -35,6 +35,8 @@ _SEVERITIES = (
     (40, SeverityNumber.WARN, "WARN"),
     (50, SeverityNumber.ERROR, "ERROR"),
 )
+_severities: dict[int, tuple[SeverityNumber, str]] = {}
+_LEVELS_KEPT = 100
 Attributes = Mapping[str, AnyValue]
 
 
@@ -48,6 +50,13 @@ def severity_of(level: int) -> tuple[SeverityNumber, str]:
         if level < bound:
             return number, text
     return SeverityNumber.FATAL, "FATAL"
+
+
+def _kept_severity(level: int) -> tuple[SeverityNumber, str]:
+    if len(_severities) >= _LEVELS_KEPT:
+        _severities.clear()
+    found = _severities[level] = severity_of(level)
+    return found
 
 
 Line = tuple[
@@ -79,6 +88,7 @@ class LineRecord:
         "body",
         "dropped_attributes",
         "event_name",
+        "has_own_attributes",
         "instrumentation_scope",
         "observed_timestamp",
         "resource",
@@ -96,12 +106,16 @@ class LineRecord:
         attributes: Attributes,
         resource: Resource,
         scope: InstrumentationScope | None,
+        *,
+        has_own_attributes: bool,
     ) -> None:
         """Take a line apart.
 
         Args:
             line: Whose.
             attributes: All of it.
+            has_own_attributes: Whether they are those of this record only. Otherwise
+                all lines from one place share one object, which never changes.
             resource: Who logs.
             scope: The logger.
         """
@@ -114,10 +128,12 @@ class LineRecord:
         self.trace_flags: TraceFlags | None = span.trace_flags
         self.severity_number: SeverityNumber | None
         self.severity_text: str | None
-        self.severity_number, self.severity_text = severity_of(level)
+        severity = _severities.get(level) or _kept_severity(level)
+        self.severity_number, self.severity_text = severity
         self.body: AnyValue = text
         self.attributes: Attributes | None = attributes
         self.event_name: str | None = None
+        self.has_own_attributes = has_own_attributes
         self.dropped_attributes = 0
         self.resource = resource
         self.instrumentation_scope = scope
@@ -250,17 +266,25 @@ class LineSink:
     def _read_line(self, line: Line) -> LineRecord:
         *_, logger, path, function, number, _, extra, stated = line
         attributes: Attributes = self._site(path, function, number)
-        if extra or stated:
+        has_own = bool(extra or stated)
+        if has_own:
             attributes = {**(extra or {}), **attributes}
             for name, value in (stated or {}).items():
                 attributes.setdefault(name, value)
         return LineRecord(
-            line, attributes, self._provider.resource, self._scope(logger)
+            line,
+            attributes,
+            self._provider.resource,
+            self._scope(logger),
+            has_own_attributes=has_own,
         )
 
     def _site(self, *key: object) -> dict[str, AnyValue]:
         """Give the place in the code: one object for all lines from there."""
-        known = self._sites.get(key)
+        try:
+            known = self._sites.get(key)
+        except Exception:  # noqa: BLE001 - a filter put something else there
+            return site_attributes(*key)
         if known is None:
             if len(self._sites) >= _SITES_KEPT:
                 self._sites.clear()
