@@ -143,14 +143,13 @@ def _float(value: float) -> float:
 
 
 def _histogram_point(point: HistogramDataPoint) -> bytes:
-    counts, bounds = point.bucket_counts, point.explicit_bounds
     parts = (
         fixed64_field(b"\x11", point.start_time_unix_nano),
         fixed64_field(b"\x19", point.time_unix_nano),
         fixed64_field(b"\x21", point.count),
         _double_field(b"\x29", point.sum),
-        b"\x32" + sized(pack(f"<{len(counts)}Q", *counts)) if counts else b"",
-        b"\x3a" + sized(pack(f"<{len(bounds)}d", *bounds)) if bounds else b"",
+        _packed_field(b"\x32", "Q", point.bucket_counts),
+        _packed_field(b"\x3a", "d", point.explicit_bounds),
         _exemplars(b"\x42", point.exemplars),
         attributes_bytes(b"\x4a", point.attributes),
         _double_field(b"\x59", point.min),
@@ -168,9 +167,14 @@ def _double_field(tag: bytes, value: float | None) -> bytes:
     return tag + _pack_double(value)
 
 
-def _exemplars(tag: bytes, exemplars: Sequence[Exemplar]) -> bytes:
-    if not exemplars:
+def _packed_field(tag: bytes, code: str, numbers: Sequence[float] | None) -> bytes:
+    if numbers is None:
         return b""
+    body = pack(f"<{len(numbers)}{code}", *numbers)
+    return tag + sized(body) if body else b""
+
+
+def _exemplars(tag: bytes, exemplars: Sequence[Exemplar]) -> bytes:
     return b"".join([tag + sized(_exemplar(exemplar)) for exemplar in exemplars])
 
 

@@ -88,7 +88,8 @@ def _usual(span: ReadableSpan) -> bytes:
         raise UnusualError
     parent = span.parent
     parts = [ids(context.trace_id, context.span_id)]
-    if state := context.trace_state:
+    state = context.trace_state
+    if state or type(state) is not TraceState:
         parts.append(trace_state_field(state))
     if parent:
         parts.append(parent_field(parent.span_id))
@@ -121,7 +122,7 @@ def ids(trace_id: int, span_id: int) -> bytes:
 
 def trace_state_field(state: TraceState | None) -> bytes:
     """Lay out a trace state."""
-    if not state:
+    if state is None:
         return b""
     return text_field(b"\x1a", ",".join([f"{k}={v}" for k, v in state.items()]))
 
@@ -179,7 +180,7 @@ def status_field(status: Status | None) -> bytes:
     if status is None:
         return b""
     code, description = status.status_code, status.description
-    if code is _UNSET and not description:
+    if code is _UNSET and description is None:
         return _STATUS_UNSET
     message = text_field(b"\x12", description)
     return b"\x7a" + sized(message + _STATUS_CODES[code])
