@@ -117,17 +117,38 @@ def test_hostile_values(name: str) -> None:
     SPANS.assert_same([ReadableSpan("op", context, attributes=attributes)])
 
 
-@pytest.mark.parametrize("depth", [1, 7, 14, 15, 16, 17, 40, 45, 50, 60, 100])
-def test_nesting(depth: int) -> None:
-    """However deep a value nests, both encoders take it, or neither."""
-    lists: Any = "bottom"
-    mappings: Any = "bottom"
-    for _ in range(depth):
-        lists = [lists]
-        mappings = {"k": mappings}
+def with_attributes(**attributes: Any) -> ReadableSpan:
     context = SpanContext(1, 2, is_remote=False)
-    for value in (lists, mappings):
-        SPANS.assert_same([ReadableSpan("op", context, attributes={"value": value})])
+    return ReadableSpan("op", context, attributes=attributes)
+
+
+@pytest.mark.parametrize("shape", ["list", "mapping"])
+def test_nesting(shape: str) -> None:
+    """However deep a value nests, both encoders take it, or neither."""
+    value: Any = "bottom"
+    taken = set()
+    for depth in range(70):
+        if SPANS.assert_same([with_attributes(value=value)]) is not None:
+            taken.add(depth)
+        value = [value] if shape == "list" else {"k": value}
+    assert 20 < len(taken) < 70
+
+
+@pytest.mark.parametrize("middle", [128, 2048, 16_384])
+def test_lengths(middle: int) -> None:
+    """Lengths are right on both sides of where they take another byte."""
+    for size in range(middle - 20, middle + 4):
+        text = "x" * size
+        mixed = {text: text, f"{text} raw": text.encode(), f"{text} list": [text]}
+        assert SPANS.assert_same([with_attributes(text=text, **mixed)])
+        assert SPANS.assert_same([with_attributes(raw=text.encode(), more=[text])])
+
+
+@pytest.mark.parametrize("scope", [None, "", 0, (), {}])
+def test_no_scope(scope: Any) -> None:
+    """What counts as no scope for the stock encoder is none for ours."""
+    context = SpanContext(1, 2, is_remote=False)
+    assert SPANS.assert_same([ReadableSpan("op", context, instrumentation_scope=scope)])
 
 
 def sdk_spans() -> tuple[ReadableSpan, ...]:
