@@ -78,7 +78,6 @@ def metric_field(metric: Metric) -> bytes:
 def _stock_body(metric: Metric) -> bytes:
     scopes = [ScopeMetrics(InstrumentationScope(""), [metric], "")]
     request = stock_request(MetricsData([ResourceMetrics(Resource({}), scopes, "")]))
-    request.SerializeToString()  # raises when it nests deeper than requests may
     (made,) = request.resource_metrics[0].scope_metrics[0].metrics
     body: bytes = made.SerializeToString()
     return body

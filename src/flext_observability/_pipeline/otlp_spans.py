@@ -77,7 +77,6 @@ def span_body(span: ReadableSpan) -> bytes:
 def stock_body(span: ReadableSpan) -> bytes:
     """Have the stock encoder lay out one span."""
     request = stock_request([span])
-    request.SerializeToString()  # raises when the span nests deeper than requests may
     body: bytes = request.resource_spans[0].scope_spans[0].spans[0].SerializeToString()
     return body
 

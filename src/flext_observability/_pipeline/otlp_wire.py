@@ -189,7 +189,7 @@ def any_value(value: object, depth: int = 0) -> bytes:
 def _int_value(number: int) -> bytes:
     if 0 <= number < _SMALL_END:
         return _INTS[number]
-    if not -_INT64 <= number <= _INT64:
+    if not -_INT64 <= number < _INT64:
         raise UnusualError
     return sized(b"\x18" + _varint(number % _UINT64_END))
 
