@@ -42,6 +42,7 @@ _TEMPORALITIES = {
     AggregationTemporality.CUMULATIVE: b"\x10\x02",
 }
 _pack_double = Struct("<d").pack
+_pack_times = Struct("<BQBQ").pack
 _pack_int64 = Struct("<q").pack
 
 
@@ -125,14 +126,19 @@ def _points_field(tag: bytes, points: list[bytes], suffix: bytes = b"") -> bytes
 def _number_point(point: NumberDataPoint, *, has_start: bool = True) -> bytes:
     value = point.value
     parts = (
-        fixed64_field(b"\x11", point.start_time_unix_nano) if has_start else b"",
-        fixed64_field(b"\x19", point.time_unix_nano),
+        _times(point.start_time_unix_nano if has_start else None, point.time_unix_nano),
         b"" if type(value) is int else b"\x21" + _pack_double(_float(value)),
         _exemplars(b"\x2a", point.exemplars),
         b"\x31" + _pack_int64(value) if type(value) is int else b"",
         attributes_bytes(b"\x3a", point.attributes),
     )
     return b"".join(parts)
+
+
+def _times(start: int | None, time: int | None) -> bytes:
+    if start and time:
+        return _pack_times(0x11, start, 0x19, time)
+    return fixed64_field(b"\x11", start) + fixed64_field(b"\x19", time)
 
 
 def _float(value: float) -> float:
@@ -143,8 +149,7 @@ def _float(value: float) -> float:
 
 def _histogram_point(point: HistogramDataPoint) -> bytes:
     parts = (
-        fixed64_field(b"\x11", point.start_time_unix_nano),
-        fixed64_field(b"\x19", point.time_unix_nano),
+        _times(point.start_time_unix_nano, point.time_unix_nano),
         fixed64_field(b"\x21", point.count),
         _double_field(b"\x29", point.sum),
         _packed_field(b"\x32", "Q", point.bucket_counts),

@@ -94,8 +94,7 @@ def _usual(span: ReadableSpan) -> bytes:
         parts.append(parent_field(parent.span_id))
     parts.append(name_and_kind(span.name, span.kind))
     parts.append(times(span.start_time, span.end_time))
-    if attributes := span.attributes:
-        parts.append(attributes_bytes(ATTRIBUTES, attributes))
+    parts.append(attributes_bytes(ATTRIBUTES, span.attributes))
     if dropped := span.dropped_attributes:
         parts.append(count_field(DROPPED_ATTRIBUTES, dropped))
     if events := span.events:
