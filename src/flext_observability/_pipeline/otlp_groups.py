@@ -35,7 +35,7 @@ class Record(Protocol):
 
 R = TypeVar("R", bound=Record)
 
-# Both are few and live long; one that is made anew for every record is not kept.
+# Both are few and live long; where they are not, a full table starts afresh.
 _SOURCES_KEPT = 512
 
 
