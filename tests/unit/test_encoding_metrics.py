@@ -52,6 +52,7 @@ from tests.fixtures.records import (
     spoilt,
 )
 
+LIBRARY = InstrumentationScope("lib")
 IDS = st.none() | UINT64
 EXEMPLAR: Fields = st.fixed_dictionaries(
     {
@@ -148,10 +149,8 @@ def metrics(draw: st.DrawFn, *, odd: bool = False) -> Metric:
     return Metric(**draw(spoilt(metric) if odd and place == "metric" else metric))
 
 
-def collections(
-    metric: st.SearchStrategy[Metric], scopes: Any = SCOPES
-) -> st.SearchStrategy[MetricsData]:
-    scope = st.builds(ScopeMetrics, scopes, st.lists(metric, max_size=3), st.just("x"))
+def collections(metric: st.SearchStrategy[Metric]) -> st.SearchStrategy[MetricsData]:
+    scope = st.builds(ScopeMetrics, SCOPES, st.lists(metric, max_size=3), st.just("x"))
     resource = st.builds(
         ResourceMetrics, RESOURCES, st.lists(scope, max_size=3), st.just("y")
     )
@@ -172,16 +171,23 @@ def test_any_collection(data: MetricsData) -> None:
     METRICS.assert_same([data])
 
 
+def collection(*found: Metric, scope: Any = LIBRARY) -> MetricsData:
+    metrics = ScopeMetrics(scope, found, "")
+    return MetricsData([ResourceMetrics(Resource({}), [metrics], "")])
+
+
 @EXAMPLES
-@given(collections(metrics(odd=True), SCOPES | st.none() | VALUES))
-def test_anything_in_a_field(data: MetricsData) -> None:
+@given(metrics(), metrics(odd=True))
+def test_anything_in_a_field(metric: Metric, odd: Metric) -> None:
     """With anything in a field: the same bytes, or none from either encoder."""
-    METRICS.assert_same([data])
+    METRICS.assert_same([collection(metric, odd)])
 
 
-def collection(*metrics: Metric) -> MetricsData:
-    scope = ScopeMetrics(InstrumentationScope("lib"), metrics, "")
-    return MetricsData([ResourceMetrics(Resource({}), [scope], "")])
+@EXAMPLES
+@given(SCOPES | st.none() | VALUES)
+def test_anything_as_scope(scope: Any) -> None:
+    """Metrics come from a scope, or neither encoder takes them."""
+    METRICS.assert_same([collection(scope=scope)])
 
 
 @pytest.mark.parametrize("name", HOSTILE)
