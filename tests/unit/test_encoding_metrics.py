@@ -49,6 +49,8 @@ from tests.fixtures.records import (
     UINT64,
     VALUES,
     Fields,
+    Level,
+    Ratio,
     spoilt,
 )
 
@@ -198,6 +200,28 @@ def test_hostile_values(name: str) -> None:
     measured = NumberDataPoint({}, 1, 2, value)
     for point in (labelled, measured):
         METRICS.assert_same([collection(Metric("gauge", "", "", Gauge([point])))])
+
+
+@pytest.mark.parametrize("odd", [True, False, 1, 1.0, 0.0, Ratio(1), Level.LOW, "1"])
+@pytest.mark.parametrize("field", ["start", "time", "count", "buckets", "bounds"])
+def test_numbers_that_are_none(field: str, odd: Any) -> None:
+    """What Python takes for a number may be none for protobuf, and the other way."""
+    usual: dict[str, Any] = {"start": 1, "time": 2, "count": 3, "buckets": 4}
+    made = usual | {"bounds": 5.0} | {field: odd}
+    point = HistogramDataPoint(
+        {},
+        made["start"],
+        made["time"],
+        made["count"],
+        0.5,
+        [made["buckets"]],
+        [made["bounds"]],
+        0.0,
+        1.0,
+    )
+    for temporality in (AggregationTemporality.DELTA, odd):
+        data = Histogram([point], temporality)
+        METRICS.assert_same([collection(Metric("h", "", "", data))])
 
 
 def sdk_metrics(temporality: AggregationTemporality) -> MetricsData:

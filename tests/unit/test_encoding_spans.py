@@ -36,6 +36,7 @@ from tests.fixtures.records import (
     TRACE_IDS,
     UINT64,
     Fields,
+    Level,
     spoilt,
 )
 
@@ -150,6 +151,15 @@ def test_no_scope(scope: Any) -> None:
     """What counts as no scope for the stock encoder is none for ours."""
     context = SpanContext(1, 2, is_remote=False)
     assert SPANS.assert_same([ReadableSpan("op", context, instrumentation_scope=scope)])
+
+
+@pytest.mark.parametrize("odd", [True, False, 1.0, 0.0, Level.LOW, "1", -1, 2**64])
+@pytest.mark.parametrize("field", ["start_time", "end_time"])
+def test_odd_times(field: str, odd: Any) -> None:
+    """What is a time for one encoder is one for the other, or for none."""
+    context = SpanContext(1, 2, is_remote=False)
+    times: dict[str, Any] = {"start_time": 1, "end_time": 2, field: odd}
+    SPANS.assert_same([ReadableSpan("op", context, **times)])
 
 
 def sdk_spans() -> tuple[ReadableSpan, ...]:

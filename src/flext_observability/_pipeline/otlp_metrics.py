@@ -41,6 +41,7 @@ _TEMPORALITIES = {
     AggregationTemporality.DELTA: b"\x10\x01",
     AggregationTemporality.CUMULATIVE: b"\x10\x02",
 }
+_ONLY_INT = {int}
 _pack_double = Struct("<d").pack
 _pack_times = Struct("<BQBQ").pack
 _pack_int64 = Struct("<q").pack
@@ -104,16 +105,22 @@ def _data(data: object) -> bytes:
         return _points_field(b"\x2a", points)
     if type(data) is Histogram:
         points = [_histogram_point(point) for point in data.data_points]
-        suffix = _TEMPORALITIES[data.aggregation_temporality]
-        return _points_field(b"\x4a", points, suffix)
+        return _points_field(b"\x4a", points, _temporality(data))
     raise UnusualError
 
 
 def _sum_kind(data: Sum) -> bytes:
     if type(data.is_monotonic) is not bool:
         raise UnusualError
-    temporality = _TEMPORALITIES[data.aggregation_temporality]
+    temporality = _temporality(data)
     return temporality + b"\x18\x01" if data.is_monotonic else temporality
+
+
+def _temporality(data: Sum | Histogram) -> bytes:
+    temporality = data.aggregation_temporality
+    if type(temporality) is not AggregationTemporality:
+        raise UnusualError
+    return _TEMPORALITIES[temporality]
 
 
 def _points_field(tag: bytes, points: list[bytes], suffix: bytes = b"") -> bytes:
@@ -136,7 +143,7 @@ def _number_point(point: NumberDataPoint, *, has_start: bool = True) -> bytes:
 
 
 def _times(start: int | None, time: int | None) -> bytes:
-    if start and time:
+    if start and time and type(start) is type(time) is int:
         return _pack_times(0x11, start, 0x19, time)
     return fixed64_field(b"\x11", start) + fixed64_field(b"\x19", time)
 
@@ -152,7 +159,7 @@ def _histogram_point(point: HistogramDataPoint) -> bytes:
         _times(point.start_time_unix_nano, point.time_unix_nano),
         fixed64_field(b"\x21", point.count),
         _double_field(b"\x29", point.sum),
-        _packed_field(b"\x32", "Q", point.bucket_counts),
+        _counts_field(b"\x32", point.bucket_counts),
         _packed_field(b"\x3a", "d", point.explicit_bounds),
         _exemplars(b"\x42", point.exemplars),
         attributes_bytes(b"\x4a", point.attributes),
@@ -169,6 +176,13 @@ def _double_field(tag: bytes, value: float | None) -> bytes:
     if type(value) is not float and type(value) is not int:
         raise UnusualError
     return tag + _pack_double(value)
+
+
+def _counts_field(tag: bytes, counts: Sequence[int] | None) -> bytes:
+    # True is a number for Python, and none for protobuf.
+    if counts and {*map(type, counts)} != _ONLY_INT:
+        raise UnusualError
+    return _packed_field(tag, "Q", counts)
 
 
 def _packed_field(tag: bytes, code: str, numbers: Sequence[float] | None) -> bytes:

@@ -139,7 +139,7 @@ def name_and_kind(name: str, kind: SpanKind) -> bytes:
 
 def times(start_time: int | None, end_time: int | None) -> bytes:
     """Lay out both times, nanoseconds since the epoch."""
-    if start_time and end_time:
+    if start_time and end_time and type(start_time) is type(end_time) is int:
         return _pack_times(0x39, start_time, 0x41, end_time)
     return fixed64_field(b"\x39", start_time) + fixed64_field(b"\x41", end_time)
 
