@@ -43,14 +43,13 @@ from tests.fixtures.records import (
     FLOATS,
     INT64,
     NAMES,
+    ODDITIES,
     RESOURCES,
     SCOPES,
     TIMES,
     UINT64,
     VALUES,
     Fields,
-    Level,
-    Ratio,
     spoilt,
 )
 
@@ -202,26 +201,70 @@ def test_hostile_values(name: str) -> None:
         METRICS.assert_same([collection(Metric("gauge", "", "", Gauge([point])))])
 
 
-@pytest.mark.parametrize("odd", [True, False, 1, 1.0, 0.0, Ratio(1), Level.LOW, "1"])
-@pytest.mark.parametrize("field", ["start", "time", "count", "buckets", "bounds"])
-def test_numbers_that_are_none(field: str, odd: Any) -> None:
-    """What Python takes for a number may be none for protobuf, and the other way."""
-    usual: dict[str, Any] = {"start": 1, "time": 2, "count": 3, "buckets": 4}
-    made = usual | {"bounds": 5.0} | {field: odd}
-    point = HistogramDataPoint(
-        {},
-        made["start"],
-        made["time"],
-        made["count"],
-        0.5,
-        [made["buckets"]],
-        [made["bounds"]],
-        0.0,
-        1.0,
-    )
-    for temporality in (AggregationTemporality.DELTA, odd):
-        data = Histogram([point], temporality)
-        METRICS.assert_same([collection(Metric("h", "", "", data))])
+NUMBER: dict[str, Any] = {
+    "attributes": {"a": 1},
+    "start_time_unix_nano": 1,
+    "time_unix_nano": 2,
+    "value": 3,
+    "exemplars": [],
+}
+HISTOGRAM: dict[str, Any] = {
+    "attributes": {"a": 1},
+    "start_time_unix_nano": 1,
+    "time_unix_nano": 2,
+    "count": 3,
+    "sum": 0.5,
+    "bucket_counts": [1, 2],
+    "explicit_bounds": [0.5],
+    "min": 0,
+    "max": 1.0,
+    "exemplars": [],
+}
+MEASURED: dict[str, Any] = {
+    "filtered_attributes": {"a": 1},
+    "value": 1.5,
+    "time_unix_nano": 2,
+    "span_id": 3,
+    "trace_id": 4,
+}
+DELTA = AggregationTemporality.DELTA
+
+
+def odd_metrics(field: str, odd: Any) -> Iterator[Metric]:
+    """Make metrics with something odd wherever there is a field of that name."""
+    fields = {field: odd}
+    if field in NUMBER:
+        number = NumberDataPoint(**NUMBER | fields)
+        yield Metric("g", None, "s", Gauge([number]))
+        yield Metric("s", None, "s", Sum([number], DELTA, is_monotonic=True))
+    if field in HISTOGRAM:
+        point = HistogramDataPoint(**HISTOGRAM | fields)
+        yield Metric("h", None, "s", Histogram([point], DELTA))
+    if field in MEASURED:
+        number = NumberDataPoint({}, 1, 2, 3, [Exemplar(**MEASURED | fields)])
+        yield Metric("g", None, "s", Gauge([number]))
+    points = [NumberDataPoint(**NUMBER)]
+    sums: dict[str, Any] = {"aggregation_temporality": DELTA, "is_monotonic": True}
+    if field in sums or field == "data_points":
+        yield Metric("s", None, "s", Sum(**{"data_points": points} | sums | fields))
+    usual: dict[str, Any] = {"name": "g", "description": "", "unit": "s"}
+    if field in usual or field == "data":
+        yield Metric(**usual | {"data": Gauge(points)} | fields)
+
+
+@pytest.mark.parametrize(
+    "field",
+    sorted(
+        {*NUMBER, *HISTOGRAM, *MEASURED}
+        | {"data_points", "aggregation_temporality", "is_monotonic"}
+        | {"name", "description", "unit", "data"}
+    ),
+)
+def test_odd_fields(field: str) -> None:
+    """Each field in turn with odd contents: the same bytes, or none from either."""
+    made = [metric for odd in ODDITIES for metric in odd_metrics(field, odd)]
+    taken = [METRICS.assert_same([collection(metric)]) for metric in made]
+    assert any(taken)
 
 
 def sdk_metrics(temporality: AggregationTemporality) -> MetricsData:
