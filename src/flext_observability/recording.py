@@ -142,6 +142,22 @@ def emit_alert(alert: FlextAlert) -> None:
     ).add(1, {"severity": alert.severity, "name": clean_text(alert.name)})
 
 
+def tell_alert(alert: FlextAlert, *, is_over: bool = False) -> None:
+    """Have Alertmanager told of a processed alert, if a setting names one.
+
+    Args:
+        alert: A valid one.
+        is_over: Whether it was resolved just now.
+    """
+    outlets = runtime.outlets()
+    if outlets is None or outlets.alerts is None:
+        return
+    if is_over:
+        outlets.alerts.resolve(alert)
+    else:
+        outlets.alerts.update(alert)
+
+
 class _LastStatuses:
     """The status of components as a container saw them last; thread-safe."""
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 # which submit to a thread pool in the child and would wait for its lock for ever.
 from concurrent.futures import thread as _thread_pools_first
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from opentelemetry.metrics import Observation
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
@@ -27,6 +28,7 @@ from ..config import FlextObservabilityConfig
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from ..correlation import CleanBaggage
+from ..environment import telemetry_is_disabled
 from ..errors import FlextObservabilityConfigurationError
 from .cleaning import Cleaner
 from .direct_route import DirectRoute
@@ -36,6 +38,8 @@ from .exporters import ConsoleDestination, MemoryExporter, SdkDestination
 from .ids import OfferedIds
 from .intake import Writer
 from .ledger import Ledger, Notices, observe
+from .outlets import Outlets
+from .own_work import suppressor
 from .pipeline import Extras, Pipeline
 from .processors import (
     ContextLogProcessor,
@@ -51,8 +55,12 @@ from .prometheus import PrometheusReader
 from .registry import named_by, registered
 from .resource import build_resource
 from .route import Bounds, Route
+from .spool import Spool
 from .spooled_route import SpooledRoute
 from .transport import make_transport
+
+if TYPE_CHECKING:
+    from .pushgateway import MetricPusher
 
 del _thread_pools_first
 
@@ -107,6 +115,7 @@ def build_pipeline(
         pipeline.tracer_provider = _tracer_provider(pipeline, names[Signal.TRACES])
     if Signal.LOGS in names:
         pipeline.logger_provider = _logger_provider(pipeline, names[Signal.LOGS])
+    pipeline.outlets = _outlets(pipeline)
     if Signal.METRICS in names:  # last: it takes the caller's readers into its service
         pipeline.meter_provider = _meter_provider(pipeline, names[Signal.METRICS])
     return pipeline
@@ -287,6 +296,7 @@ def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
             readers.append(pipeline.prometheus)
         else:
             readers.append(_metric_reader(pipeline, name))
+    pusher = _pusher(pipeline, readers)
     readers += pipeline.extras.metric_readers
     provider = MeterProvider(
         **_configurator("meter"),
@@ -302,7 +312,85 @@ def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
             unit="{record}",
             description="Telemetry records by signal and by what became of them.",
         )
+        _observe_spool(provider, pipeline.spool)
+    pipeline.outlets.pusher = pusher
     return provider
+
+
+def _observe_spool(provider: MeterProvider, spool: Spool | None) -> None:
+    """Show how full the place is where records wait."""
+    if spool is None:
+        return
+    meter = provider.get_meter(C.SCOPE_NAME)
+    for name, place, what in (
+        (C.METRIC_SPOOL_USAGE, 0, "Bytes that undelivered records of this service"),
+        (C.METRIC_SPOOL_LIMIT, 1, "Bytes that undelivered records of this service may"),
+    ):
+        meter.create_observable_gauge(
+            name,
+            [lambda _, place=place: [Observation(spool.occupancy[place])]],
+            unit="By",
+            description=f"{what} take.",
+        )
+
+
+def _outlets(pipeline: Pipeline) -> Outlets:
+    """Make what the settings name beside OTLP; the push of metrics comes later."""
+    config = pipeline.config
+    outlets = Outlets(pipeline.notices)
+    service = str(pipeline.resource.attributes.get("service.name", ""))
+    if config.alertmanager_url and not telemetry_is_disabled():
+        from .alertmanager import AlertSender
+        from .web_client import WebClient
+
+        outlets.alerts = AlertSender(
+            WebClient(config.alertmanager_url),
+            service,
+            config.alert_resend_s,
+            pipeline.cleaner,
+            pipeline.notices,
+            suppressor(),
+        )
+    if config.service_discovery_dir is not None:
+        from .target_file import TargetFile
+
+        labels = {"environment": config.environment}
+        outlets.target = TargetFile(config.service_discovery_dir, service, labels)
+    return outlets
+
+
+def _pusher(pipeline: Pipeline, readers: list[MetricReader]) -> "MetricPusher | None":
+    """Make what pushes the metrics page, and the reader it needs if there is none."""
+    config = pipeline.config
+    if not config.push_gateway_url:
+        return None
+    from .pushgateway import MetricPusher, group_path
+    from .web_client import WebClient
+
+    page = pipeline.prometheus
+    if page is None:
+        page = PrometheusReader(C.SCOPE_NAME, pipeline.cleaner.metrics)
+        readers.append(page)
+    attributes = pipeline.resource.attributes
+    path = group_path(
+        str(attributes.get("service.name", "")),
+        str(attributes["service.instance.id"]) if is_instance_stated(config) else None,
+    )
+    return MetricPusher(
+        WebClient(config.push_gateway_url),
+        path,
+        page.text,
+        config.metrics_export_interval_s,
+        pipeline.notices,
+        suppressor(),
+    )
+
+
+def is_instance_stated(config: FlextObservabilityConfig) -> bool:
+    """Whether somebody named this instance, rather than chance."""
+    key = "service.instance.id"
+    variable = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    return key in config.resource_attributes or key in variable
 
 
 def _own_views(config: FlextObservabilityConfig) -> list[View]:
