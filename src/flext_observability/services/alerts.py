@@ -83,8 +83,8 @@ class FlextAlertService:
         if found is None:
             message = f"Alert '{clean_text(key)}' not found"
             return FlextResult[FlextAlert].fail(message)
-        found.status = status
-        if status == "resolved":
+        former, found.status = found.status, status
+        if status == "resolved" != former:
             tell_alert(found, is_over=True)
         return FlextResult[FlextAlert].ok(found)
 
