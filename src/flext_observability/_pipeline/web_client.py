@@ -45,11 +45,12 @@ class Answer:
 class WebClient:
     """One web service; never raises, never follows a redirect."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, token: str | None = None) -> None:
         """Prepare; nothing is connected yet.
 
         Args:
             address: Its URL; user and password in it are sent as basic authentication.
+            token: Sent as bearer token.
         """
         self._address = address
         parts = urlsplit(address)
@@ -66,6 +67,8 @@ class WebClient:
         self._session.headers.update(
             {"User-Agent": user_agent(), "Accept-Encoding": "identity"}
         )
+        if token:
+            self._session.headers["Authorization"] = f"Bearer {token}"
 
     def send(
         self, method: str, path: str, body: bytes, content_type: str, timeout_s: float
