@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from logging import NullHandler, getLogger
 from typing import Any
 
 from .lifecycle import flush, setup, shutdown, status
@@ -40,6 +41,10 @@ def add_commands(
 
 
 def _started() -> FlextResult[Any]:
+    # What we would log, the command says itself, in one line.
+    own = getLogger("flext_observability")
+    own.addHandler(NullHandler())
+    own.propagate = False
     # In memory: a probe must neither leave records behind nor send those of others.
     return setup(durability="memory", exporters=["otlp"]).map(lambda _: None)
 
