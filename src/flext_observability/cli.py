@@ -95,18 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=60.0, metavar="N", help="longest time (60)"
     )
     drain.set_defaults(run=_drain)
-    _add_more(commands)
-    return parser
-
-
-def _add_more(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
     from . import probes
     from .stack import commands as stack
 
-    probes.add_commands(commands)
-    stack.add_commands(commands)
+    probes.add_commands(commands.add_parser)
+    stack.add_commands(commands.add_parser)
+    return parser
 
 
 class _Version(argparse.Action):

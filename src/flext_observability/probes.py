@@ -3,9 +3,9 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from logging import NullHandler, getLogger
-from typing import Any
+from typing import Any, cast
 
 from .lifecycle import flush, setup, shutdown, status
 from .result import FlextResult
@@ -13,14 +13,10 @@ from .result import FlextResult
 _FAILED = 1
 
 
-def add_commands(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
+def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Add ``probe``, ``trace``, ``figures`` and ``health``."""
-    probe = commands.add_parser(
-        "probe", help="send one record per signal to the configured endpoint"
-    )
-    trace = commands.add_parser("trace", help="send one demo trace and print its id")
+    probe = add("probe", help="send one record per signal to the configured endpoint")
+    trace = add("trace", help="send one demo trace and print its id")
     for parser, command in ((probe, _probe), (trace, _trace)):
         parser.add_argument(
             "--seconds",
@@ -30,11 +26,9 @@ def add_commands(
             help="longest time to wait for the collector (5)",
         )
         parser.set_defaults(run=command)
-    figures = commands.add_parser(
-        "figures", help="print system and application figures as JSON"
-    )
+    figures = add("figures", help="print system and application figures as JSON")
     figures.set_defaults(run=_figures)
-    health = commands.add_parser(
+    health = add(
         "health", help="print the health of this system; exit 1 when unhealthy"
     )
     health.set_defaults(run=_health)
@@ -98,7 +92,7 @@ def _figures(options: argparse.Namespace) -> int:
     application = collector.collect_application_metrics()
     found = {
         "system": system.unwrap_or({"missing": str(system.error)}),
-        "application": application.unwrap_or({}),
+        "application": application.unwrap_or(dict[str, Any]()),
     }
     sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")
     return 0
@@ -111,13 +105,16 @@ def _health(options: argparse.Namespace) -> int:
     from .services.health import FlextHealthService
 
     health = FlextHealthService(FlextContainer())
-    found: Mapping[str, Any] = health.perform_system_health_check().unwrap_or({})
+    found: Mapping[str, Any] = health.perform_system_health_check().unwrap_or(
+        dict[str, Any]()
+    )
     for name, figures in found.items():
-        if isinstance(figures, Mapping) and "status" in figures:
-            check = FlextHealthCheck(name=name, status=str(figures["status"]))
-            health.execute_health_check(check)
-            sys.stdout.write(f"{name}: {figures['status']}\n")
-    overall = health.get_overall_health().unwrap_or({})
+        if not isinstance(figures, Mapping):
+            continue  # what was skipped
+        word = str(cast("Mapping[str, Any]", figures)["status"])
+        health.execute_health_check(FlextHealthCheck(name=name, status=word))
+        sys.stdout.write(f"{name}: {word}\n")
+    overall = health.get_overall_health().unwrap_or(dict[str, Any]())
     word = overall.get("overall_status", "unknown")
     sys.stdout.write(f"overall: {word}\n")
     return _FAILED if word == "unhealthy" else 0

@@ -96,13 +96,9 @@ def test_dashboards(name: str, plain: dict[str, Any], tmp_path: Path) -> None:
         json.loads(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    "name", ["", "a\nb", "a\x00b", "a\x1b[31m", "x" * 256, "\u2028"]
-)
+@pytest.mark.parametrize("name", ["", "a\nb", "a\x1b[31m", "x" * 256, "\u2028"])
 def test_refused(name: str, tmp_path: Path) -> None:
     """Control characters, nothing, and novels are no name of a service."""
-    if "\x00" in name:
-        pytest.skip("no command line carries a NUL")
     for kind in ("rules", "dashboards"):
         done = command(kind, "--output", str(tmp_path), f"--service={name}")
         assert done.returncode == 2

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def entries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.json"))
 
 
-def start(folder: Path, name: str = "shop", **more: str) -> None:
+def start(folder: Path, name: str = "shop", **more: Any) -> None:
     fo.setup(
         name, exporters=["prometheus"], service_discovery_dir=folder, **more
     ).unwrap()
@@ -112,6 +113,7 @@ def test_a_forked_child_has_no_entry(tmp_path: Path) -> None:
     program = """
         import os, sys
         from pathlib import Path
+from typing import Any
         import flext_observability as fo
 
         fo.setup("shop", exporters=["prometheus"])

@@ -264,8 +264,11 @@ class AlertSender:
         labels = legal_labels(clean.texts(notice.tags), _LABELS) | {
             name: clean.text(value) for name, value in zip(_LABELS, own, strict=True)
         }
-        ids = (notice.alert_id, notice.source, notice.correlation_id)
-        told = dict(zip(_ANNOTATIONS[1:], ids, strict=True))
+        told = {
+            "alert_id": notice.alert_id,
+            "source": notice.source,
+            "correlation_id": notice.correlation_id,
+        }
         annotations = (
             legal_labels(clean.texts(notice.details), _ANNOTATIONS)
             | legal_labels(clean.texts(told))

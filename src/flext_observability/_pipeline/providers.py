@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 # which submit to a thread pool in the child and would wait for its lock for ever.
 from concurrent.futures import thread as _thread_pools_first
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from opentelemetry.metrics import Observation
+from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
@@ -328,10 +329,14 @@ def _observe_spool(provider: MeterProvider, spool: Spool | None) -> None:
     ):
         meter.create_observable_gauge(
             name,
-            [lambda _, place=place: [Observation(spool.occupancy[place])]],
+            [partial(_occupancy, spool, place)],
             unit="By",
             description=f"{what} take.",
         )
+
+
+def _occupancy(spool: Spool, place: int, _: CallbackOptions) -> list[Observation]:
+    return [Observation(spool.occupancy[place])]
 
 
 def _outlets(pipeline: Pipeline) -> Outlets:

@@ -164,13 +164,16 @@ class MetricPusher:
             time.sleep(max(0.0, min(_LAST_PAUSE_S, deadline - time.monotonic())))
         self._is_done.set()
 
+    def _is_closing(self) -> bool:
+        return self._closing_until is not None
+
     def _run(self) -> None:
         due = time.monotonic() + self._interval_s
-        while self._closing_until is None:
+        while not self._is_closing():
             left_s = max(0.0, due - time.monotonic())
             self._bell.wait(min(left_s, threading.TIMEOUT_MAX / 2))
-            if self._closing_until is None and time.monotonic() >= due:
+            if not self._is_closing() and time.monotonic() >= due:
                 due = time.monotonic() + self._interval_s
                 self.push(_TIMEOUT_S)
-        self._push_last(self._closing_until)
+        self._push_last(self._closing_until or 0.0)
         self._client.close()

@@ -13,11 +13,9 @@ _RULES = "prometheus/rules"
 _DASHBOARDS = "grafana/dashboards"
 
 
-def add_commands(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
+def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Add ``init``, ``rules`` and ``dashboards``."""
-    init = commands.add_parser(
+    init = add(
         "init",
         help="write the missing files of the monitoring stack",
         description="Write prometheus/, alertmanager/ and grafana/; files that exist "
@@ -26,7 +24,7 @@ def add_commands(
     _output(init, ".", "project that the files belong to")
     init.set_defaults(run=_init)
 
-    rules = commands.add_parser(
+    rules = add(
         "rules",
         help="write the Prometheus rules",
         description="Write alerting and recording rules over the metrics we emit.",
@@ -49,7 +47,7 @@ def add_commands(
     )
     rules.set_defaults(run=_rules)
 
-    dashboards = commands.add_parser(
+    dashboards = add(
         "dashboards",
         help="write the Grafana dashboards, or load them into Grafana",
         description="Write the dashboards; with --upload, load them into the Grafana "

@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..catalogue import CATALOGUE
 from ..constants import FlextObservabilityConstants as C
@@ -122,9 +122,8 @@ def yaml_text(content: object) -> str:
     except ImportError:
         message = "PyYAML is not installed; pip install flext-observability[cli]"
         raise NoYamlError(message) from None
-    text: str = yaml.safe_dump(
-        content, sort_keys=False, width=10_000, allow_unicode=True
-    )
+    dump = cast("Callable[..., str]", yaml.safe_dump)  # pyright: ignore[reportUnknownMemberType]
+    text = dump(content, sort_keys=False, width=10_000, allow_unicode=True)
     return _HEAD + text
 
 
