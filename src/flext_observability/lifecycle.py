@@ -375,7 +375,10 @@ def _push(timeout_s: float) -> FlextResult[None]:
     try:
         outlets = runtime.outlets()
         if outlets is None or outlets.pusher is None:
-            message = "nowhere to push to: set push_gateway_url or call setup() first"
+            message = (
+                "nowhere to push to: set push_gateway_url in setup(); a forked child "
+                "leaves the group to its parent"
+            )
             return FlextResult[None].fail(message)
         trouble = outlets.pusher.push(_seconds(timeout_s))
     except Exception as error:  # noqa: BLE001 - a push never raises into the host

@@ -159,6 +159,17 @@ def test_escalations_and_rules_are_told(service: WebService) -> None:
     assert len(told(service)) == 4
 
 
+def test_health_that_recovers_ends_its_alert(service: WebService) -> None:
+    """The alert of a streak of bad reports is resolved by the first healthy one."""
+    start(service, health_failure_threshold=2)
+    health = fo.FlextHealthService(fo.FlextContainer())
+    for status in ("unhealthy", "degraded", "healthy", "healthy"):
+        health.execute_health_check(fo.FlextHealthCheck(name="db", status=status))
+        fo.flush().unwrap()
+    assert [is_firing(each) for each in told(service)] == [True, False]
+    assert told(service)[0]["labels"]["alertname"] == "db_unhealthy"
+
+
 def test_renewed_while_it_lasts(service: WebService) -> None:
     """An alert that lasts is posted every `alert_resend_s`, for five of them ahead."""
     alerts = start(service, alert_resend_s=1)

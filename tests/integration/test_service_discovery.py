@@ -113,7 +113,6 @@ def test_a_forked_child_has_no_entry(tmp_path: Path) -> None:
     program = """
         import os, sys
         from pathlib import Path
-from typing import Any
         import flext_observability as fo
 
         fo.setup("shop", exporters=["prometheus"])

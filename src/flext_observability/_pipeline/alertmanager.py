@@ -26,6 +26,8 @@ from .web_client import Answer, WebClient
 _PATH = "/api/v2/alerts"
 _REQUEST_ALERTS = 50
 _TIMEOUT_S = 10.0
+# Between two requests, so that what is raised all at once is told in few.
+_GATHER_S = 0.05
 _BACKOFF_FIRST_S = 0.5
 _BACKOFF_LIMIT_S = 30.0
 # While closing there is no time for long pauses.
@@ -225,7 +227,8 @@ class AlertSender:
                 return
             self._refused(tellings[0], answer)
         elif answer.is_success:
-            self._failures, self._retry_at, self._trouble = 0, 0.0, None
+            self._failures, self._trouble = 0, None
+            self._retry_at = time.monotonic() + _GATHER_S
             for each in tellings:
                 self._book.told(each, self._resend_s)
         else:
@@ -238,11 +241,9 @@ class AlertSender:
         return self._client.send("POST", _PATH, body, "application/json", timeout_s)
 
     def _refused(self, telling: Telling, answer: Answer) -> None:
-        self._trouble = answer.message
+        self._trouble = self._notices.shown(f"Alertmanager: {answer.message}")
         self._book.refused(telling)
-        self._notices.error(
-            f"alertmanager_{answer.status}", f"Alertmanager: {answer.message}"
-        )
+        self._notices.error(f"alertmanager_{answer.status}", self._trouble)
 
     def _later(self, message: str, told_s: float | None) -> None:
         self._trouble = self._notices.shown(f"Alertmanager: {message}")

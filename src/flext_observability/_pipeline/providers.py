@@ -9,6 +9,7 @@ from concurrent.futures import thread as _thread_pools_first
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.propagators.composite import CompositePropagator
@@ -343,6 +344,7 @@ def _outlets(pipeline: Pipeline) -> Outlets:
     """Make what the settings name beside OTLP; the push of metrics comes later."""
     config = pipeline.config
     outlets = Outlets(pipeline.notices)
+    _hide_passwords(pipeline, config.alertmanager_url, config.push_gateway_url)
     service = str(pipeline.resource.attributes.get("service.name", ""))
     if config.alertmanager_url and not telemetry_is_disabled():
         from .alertmanager import AlertSender
@@ -362,6 +364,15 @@ def _outlets(pipeline: Pipeline) -> Outlets:
         labels = {"environment": config.environment}
         outlets.target = TargetFile(config.service_discovery_dir, service, labels)
     return outlets
+
+
+def _hide_passwords(pipeline: Pipeline, *addresses: str | None) -> None:
+    """Let no message show what a server repeats of our credentials."""
+    passwords = [urlsplit(address).password for address in addresses if address]
+    headers = [v for e in pipeline.endpoints.values() for v in e.headers.values()]
+    pipeline.notices.hide(
+        [*headers, *filter(None, passwords)], pipeline.cleaner.redactor.text
+    )
 
 
 def _pusher(pipeline: Pipeline, readers: list[MetricReader]) -> "MetricPusher | None":

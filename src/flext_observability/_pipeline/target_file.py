@@ -16,6 +16,8 @@ from .prometheus_names import legal_name
 _PREFIX = "flext-"
 _SUFFIX = ".json"
 _HIDDEN = ".flext-"
+# Without locks nobody could tell who is alive, and open files cannot be renamed.
+_HAS_LOCKS = sys.platform != "win32"
 # Prometheus reads them as another user; there is no secret in them.
 _FILE_MODE = 0o644
 _FOLDER_MODE = 0o755
@@ -61,15 +63,19 @@ class TargetFile:
         stem = "-".join(legal_name(name)[:_NAME_LENGTH] for name in names)
         ending = f"{stem}-{os.getpid()}-{port}{_SUFFIX}"
         hidden = self._folder / f"{_HIDDEN}{ending}"
+        path = self._folder / f"{_PREFIX}{ending}"
         fd = _made(hidden)
         try:
             _lock(fd)
             os.write(fd, self._content(host, port).encode())
-            hidden.chmod(_FILE_MODE)  # whatever the umask says
-            path = self._folder / f"{_PREFIX}{ending}"
+            if sys.platform == "win32":
+                os.close(fd)
+                fd = -1
+            else:
+                os.fchmod(fd, _FILE_MODE)  # whatever the umask says
             hidden.replace(path)  # Prometheus never sees half of it
         except OSError:
-            os.close(fd)
+            _close(fd)
             with suppress(OSError):
                 hidden.unlink()
             raise
@@ -89,10 +95,9 @@ class TargetFile:
         if path is None:
             return
         with suppress(OSError):
-            if os.path.samestat(path.lstat(), os.fstat(fd)):
+            if fd < 0 or os.path.samestat(path.lstat(), os.fstat(fd)):
                 path.unlink()
-        with suppress(OSError):
-            os.close(fd)
+        _close(fd)
 
     def abandon(self) -> None:
         """Let go of the lock's descriptor: in a forked child the entry is the parent's.
@@ -100,13 +105,12 @@ class TargetFile:
         Closed, never unlocked: unlocking would free the parent's lock too.
         """
         fd, self._fd, self._path = self._fd, -1, None
-        with suppress(OSError):
-            os.close(fd)
+        _close(fd)
 
 
 def sweep(folder: Path) -> None:
     """Remove entries whose process is dead; never raises."""
-    if sys.platform == "win32":  # without locks nobody knows who is alive
+    if not _HAS_LOCKS:
         return
     with suppress(OSError):
         for path in (*folder.glob(f"{_PREFIX}*{_SUFFIX}"), *folder.glob(f"{_HIDDEN}*")):
@@ -130,6 +134,12 @@ def _made(path: Path) -> int:
     with suppress(OSError):
         _remove_if_dead(path)
     return os.open(path, flags, _FILE_MODE)
+
+
+def _close(fd: int) -> None:
+    if fd >= 0:
+        with suppress(OSError):
+            os.close(fd)
 
 
 def _lock(fd: int) -> None:
