@@ -1,7 +1,7 @@
 """From settings to a pipeline: pure assembly, no process-global state."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 # Not used here. Its fork hook must be registered before those of the SDK's providers,
 # which submit to a thread pool in the child and would wait for its lock for ever.
@@ -314,14 +314,14 @@ def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
             unit="{record}",
             description="Telemetry records by signal and by what became of them.",
         )
-        _observe_spool(provider, pipeline.spool)
+        _observe_spool(provider, pipeline)
     pipeline.outlets.pusher = pusher
     return provider
 
 
-def _observe_spool(provider: MeterProvider, spool: Spool | None) -> None:
+def _observe_spool(provider: MeterProvider, pipeline: Pipeline) -> None:
     """Show how full the place is where records wait."""
-    if spool is None:
+    if pipeline.spool is None:
         return
     meter = provider.get_meter(C.SCOPE_NAME)
     for name, place, what in (
@@ -330,13 +330,17 @@ def _observe_spool(provider: MeterProvider, spool: Spool | None) -> None:
     ):
         meter.create_observable_gauge(
             name,
-            [partial(_occupancy, spool, place)],
+            [partial(_occupancy, pipeline.spool, pipeline.ledgers, place)],
             unit="By",
             description=f"{what} take.",
         )
 
 
-def _occupancy(spool: Spool, place: int, _: CallbackOptions) -> list[Observation]:
+def _occupancy(
+    spool: Spool, ledgers: Mapping[Signal, Ledger], place: int, _: CallbackOptions
+) -> list[Observation]:
+    if not any(ledger.snapshot().accepted for ledger in ledgers.values()):
+        return []  # a program that records nothing sends nothing
     return [Observation(spool.occupancy[place])]
 
 
