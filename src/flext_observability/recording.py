@@ -1,5 +1,6 @@
 """From entities to OpenTelemetry: the one translation, at most once per entity."""
 
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from logging import getLevelNamesMapping
@@ -149,13 +150,14 @@ def tell_alert(alert: FlextAlert, *, is_over: bool = False) -> None:
         alert: A valid one.
         is_over: Whether it was resolved just now.
     """
-    outlets = runtime.outlets()
-    if outlets is None or outlets.alerts is None:
-        return
-    if is_over:
-        outlets.alerts.resolve(alert)
-    else:
-        outlets.alerts.update(alert)
+    with suppress(Exception):  # the alert is processed, whoever hears of it
+        outlets = runtime.outlets()
+        if outlets is None or outlets.alerts is None:
+            return
+        if is_over:
+            outlets.alerts.resolve(alert)
+        else:
+            outlets.alerts.update(alert)
 
 
 class _LastStatuses:
