@@ -5,7 +5,8 @@ from typing import cast
 from opentelemetry.trace import Span, Status, StatusCode
 from opentelemetry.util.types import AnyValue
 
-from ._pipeline.values import clean_text, exception_attributes
+from ._pipeline.exceptions import exception_attributes
+from ._pipeline.values import clean_text
 from .constants import ErrorCategory
 from .constants import FlextObservabilityConstants as C
 from .result import FlextResult

@@ -10,15 +10,15 @@ from opentelemetry.context import Context, attach
 from opentelemetry.trace import Span, SpanContext, Status, StatusCode
 
 from . import runtime
+from ._pipeline.exceptions import exception_attributes
 from ._pipeline.values import (
     clean_attributes,
     clean_text,
     clean_value,
-    exception_attributes,
 )
-from .calls import span_kind
 from .correlation import restore
 from .failures import Failure, mark_failed
+from .operation import span_kind
 
 
 class FlextSpan:

@@ -21,6 +21,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
 from ..config import FlextObservabilityConfig
+from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from .metric_cleaning import MetricCleaner
 from .record_parts import (
@@ -33,12 +34,14 @@ from .record_parts import (
     legal_time,
 )
 from .redaction import Callback, Redactor, Report
+from .spans import RecordingSpan, SpanShape
 from .value_cleaning import ValueCleaner, bounded
 from .values import UNPRINTABLE, set_limits
 
 T = TypeVar("T")
 # Where the SDK is told to keep any number of attributes, we keep that many.
 _ATTRIBUTES_LIMIT = 1000
+_UINT64_END = 1 << 64
 _NO_CONTEXT = SpanContext(0, 0, is_remote=False)
 
 
@@ -125,6 +128,8 @@ class Cleaner:
             return record
 
     def _span(self, span: ReadableSpan) -> ReadableSpan:
+        if type(span) is RecordingSpan and self._is_plainly_clean(span):
+            return span
         found = (
             *(span.name, span.context, span.parent, span.kind, span.status),
             *(span.start_time, span.end_time, span.instrumentation_scope),
@@ -160,6 +165,35 @@ class Cleaner:
             start_time=made[5],
             end_time=made[6],
             instrumentation_scope=made[7],
+        )
+
+    def _is_plainly_clean(self, span: RecordingSpan) -> bool:
+        """Whether a span of ours needs no closer look: the usual case."""
+        shape, ended_ns = span.shape, span.ended_ns
+        if shape.is_clean is None:
+            shape.is_clean = self._is_clean_shape(shape)
+        if (
+            not shape.is_clean
+            or type(ended_ns) is not int
+            or not 0 <= span.started_ns <= ended_ns < _UINT64_END
+            or span.is_elaborate()
+        ):
+            return False
+        held = span.held
+        if held is not None:
+            return self._values.attributes(held, span.held_dropped) is held
+        told = span.correlation_id
+        if not told or self.redactor.spares(told):
+            return True
+        return self._values.value(C.ATTR_CORRELATION_ID, told) is told
+
+    def _is_clean_shape(self, shape: SpanShape) -> bool:
+        values, scope = self._values, shape.scope
+        return (
+            values.text(shape.name) is shape.name
+            and values.attributes(shape.attributes) is shape.attributes
+            and self._scopes.clean(scope) is scope
+            and not self.redactor.has_callback
         )
 
     def _status(self, status: object) -> Status:

@@ -17,12 +17,12 @@ from opentelemetry._logs import LoggerProvider, SeverityNumber
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
+from .exceptions import exception_attributes
 from .own_work import is_exporting
 from .values import (
     clean_attributes,
     clean_text,
     clean_value,
-    exception_attributes,
 )
 
 # Loggers of the pipe itself: their records must not feed the pipe.

@@ -1,10 +1,20 @@
 """What operators are told beside OTLP: Alertmanager, Pushgateway, service discovery."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from opentelemetry.sdk.resources import Resource
+
+from ..config import FlextObservabilityConfig
+from ..environment import telemetry_is_disabled
+from .cleaning import Cleaner
 from .ledger import Notices, SignalLedger
+from .own_work import suppressor
+from .prometheus import PrometheusReader
+from .resource import is_instance_stated
 
 if TYPE_CHECKING:  # each is loaded when a setting names it
     from .alertmanager import AlertSender
@@ -106,3 +116,70 @@ class Outlets:
         if self.alerts is None:
             return {}
         return {"alertmanager": self.alerts.ledger.snapshot()}
+
+
+def make_outlets(
+    config: FlextObservabilityConfig,
+    cleaner: Cleaner,
+    secrets: Sequence[str],
+    resource: Resource,
+    notices: Notices,
+) -> Outlets:
+    """Make what the settings name; what pushes metrics comes with their provider.
+
+    Args:
+        config: The settings.
+        cleaner: Takes secrets out.
+        secrets: Texts that no message may show, beside the passwords of addresses.
+        resource: Who sends.
+        notices: Where trouble is said.
+    """
+    outlets = Outlets(notices)
+    addresses = (config.alertmanager_url, config.push_gateway_url)
+    passwords = [urlsplit(each).password for each in addresses if each]
+    notices.hide([*secrets, *filter(None, passwords)], cleaner.redactor.text)
+    service = str(resource.attributes.get("service.name", ""))
+    if config.alertmanager_url and not telemetry_is_disabled():
+        from .alertmanager import AlertSender
+        from .web_client import WebClient
+
+        client = WebClient(config.alertmanager_url)
+        resend_s = config.alert_resend_s
+        outlets.alerts = AlertSender(
+            client, service, resend_s, cleaner, notices, suppressor()
+        )
+    if config.service_discovery_dir is not None:
+        from .target_file import TargetFile
+
+        labels = {"environment": config.environment}
+        outlets.target = TargetFile(config.service_discovery_dir, service, labels)
+    return outlets
+
+
+def make_pusher(
+    config: FlextObservabilityConfig,
+    page: PrometheusReader,
+    resource: Resource,
+    notices: Notices,
+) -> "MetricPusher":
+    """Make what pushes the metrics page.
+
+    Args:
+        config: The settings; they name a Pushgateway.
+        page: Gives the page.
+        resource: Who pushes.
+        notices: Where trouble is said.
+    """
+    from .pushgateway import MetricPusher, group_path
+    from .web_client import WebClient
+
+    who = resource.attributes
+    instance = who["service.instance.id"] if is_instance_stated(config) else ""
+    return MetricPusher(
+        WebClient(str(config.push_gateway_url)),
+        group_path(str(who.get("service.name", "")), str(instance)),
+        page.text,
+        config.metrics_export_interval_s,
+        notices,
+        suppressor(),
+    )

@@ -32,6 +32,7 @@ from .prometheus import PrometheusReader
 from .route import Route
 from .spool import Spool
 from .spooled_route import SpooledRoute
+from .tracing import Tracing
 
 # How long a close waits for the ends of all threads.
 _JOIN_S = 0.1
@@ -68,6 +69,7 @@ class Pipeline:
     propagator: TextMapPropagator
     cleaner: Cleaner
     tracer_provider: TracerProvider | None = None
+    tracing: Tracing | None = None
     meter_provider: MeterProvider | None = None
     logger_provider: LoggerProvider | None = None
     routes: list[Route] = field(default_factory=list[Route])
@@ -216,6 +218,8 @@ class Pipeline:
             if taker is None and name not in successor.span_queues and waiting:
                 taker = waiting.pop(next(iter(waiting)))
             queue.redirect(taker.take if taker else _discard)
+        if self.tracing is not None:
+            self.tracing.redirect([queue.take for queue in self.span_queues.values()])
         successor.outlets.take_over(self.outlets)
 
     def report(self, processor: object, error: Exception) -> None:
@@ -231,6 +235,8 @@ class Pipeline:
         """Take no more records: in a forked child, all of this is the parent's."""
         for spans in self.span_queues.values():
             spans.redirect(_discard)
+        if self.tracing is not None:
+            self.tracing.redirect([])
         for logs in self.log_queues:
             logs.redirect(_discard)
         if self.spool is not None:

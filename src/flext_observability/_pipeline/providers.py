@@ -1,17 +1,15 @@
 """From settings to a pipeline: pure assembly, no process-global state."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 # Not used here. Its fork hook must be registered before those of the SDK's providers,
 # which submit to a thread pool in the child and would wait for its lock for ever.
 from concurrent.futures import thread as _thread_pools_first
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from typing import Any, cast
 
-from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.metrics import CallbackOptions, CallbackT, Observation
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
@@ -30,7 +28,6 @@ from ..config import FlextObservabilityConfig
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from ..correlation import CleanBaggage
-from ..environment import telemetry_is_disabled
 from ..errors import FlextObservabilityConfigurationError
 from .cleaning import Cleaner
 from .direct_route import DirectRoute
@@ -40,8 +37,8 @@ from .exporters import ConsoleDestination, MemoryExporter, SdkDestination
 from .ids import OfferedIds
 from .intake import Writer
 from .ledger import Ledger, Notices, observe
-from .outlets import Outlets
-from .own_work import suppressor
+from .occupancy import observe_occupancy
+from .outlets import make_outlets, make_pusher
 from .pipeline import Extras, Pipeline
 from .processors import (
     ContextLogProcessor,
@@ -57,12 +54,10 @@ from .prometheus import PrometheusReader
 from .registry import named_by, registered
 from .resource import build_resource
 from .route import Bounds, Route
-from .spool import Spool
+from .span_start import is_possible
 from .spooled_route import SpooledRoute
+from .tracing import PipelineTracerProvider, Tracing, root_bound
 from .transport import make_transport
-
-if TYPE_CHECKING:
-    from .pushgateway import MetricPusher
 
 del _thread_pools_first
 
@@ -83,6 +78,8 @@ def build_pipeline(
     config: FlextObservabilityConfig,
     extras: Extras,
     resource: Resource | None = None,
+    *,
+    before_collection: Callable[[], None] = lambda: None,
 ) -> Pipeline:
     """Assemble a pipeline; nothing is connected yet and no thread runs.
 
@@ -90,6 +87,7 @@ def build_pipeline(
         config: The settings.
         extras: SDK parts of the caller.
         resource: Who sends; found out when not given.
+        before_collection: Called whenever any reader begins to collect metrics.
 
     Raises:
         FlextObservabilityConfigurationError: A setting names what does not exist; the
@@ -117,9 +115,14 @@ def build_pipeline(
         pipeline.tracer_provider = _tracer_provider(pipeline, names[Signal.TRACES])
     if Signal.LOGS in names:
         pipeline.logger_provider = _logger_provider(pipeline, names[Signal.LOGS])
-    pipeline.outlets = _outlets(pipeline)
+    headers = [v for e in pipeline.endpoints.values() for v in e.headers.values()]
+    pipeline.outlets = make_outlets(
+        config, cleaner, headers, pipeline.resource, pipeline.notices
+    )
     if Signal.METRICS in names:  # last: it takes the caller's readers into its service
-        pipeline.meter_provider = _meter_provider(pipeline, names[Signal.METRICS])
+        pipeline.meter_provider = _meter_provider(
+            pipeline, names[Signal.METRICS], before_collection
+        )
     return pipeline
 
 
@@ -179,38 +182,52 @@ def _propagator(config: FlextObservabilityConfig) -> TextMapPropagator:
 
 def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider:
     config, extras = pipeline.config, pipeline.extras
-    provider = TracerProvider(
-        **_configurator("tracer"),
+    generator, configurator = _id_generator(), _configurator("tracer")
+    limits = SpanLimits(
+        max_span_attributes=_limit(config, "max_span_attributes"),
+        max_events=_limit(config, "max_span_events"),
+        max_links=_limit(config, "max_span_links"),
+        max_event_attributes=_limit(config, "max_event_attributes"),
+        max_link_attributes=_limit(config, "max_link_attributes"),
+        max_attribute_length=_limit(config, "max_attribute_length"),
+        max_span_attribute_length=_limit(config, "max_attribute_length"),
+    )
+    provider = PipelineTracerProvider(
+        **configurator,
         sampler=_sampler(config, extras.sampler),
         resource=pipeline.resource,
         shutdown_on_exit=False,
-        id_generator=OfferedIds(_id_generator()),
-        span_limits=SpanLimits(
-            max_span_attributes=_limit(config, "max_span_attributes"),
-            max_events=_limit(config, "max_span_events"),
-            max_links=_limit(config, "max_span_links"),
-            max_event_attributes=_limit(config, "max_event_attributes"),
-            max_link_attributes=_limit(config, "max_link_attributes"),
-            max_attribute_length=_limit(config, "max_attribute_length"),
-            max_span_attribute_length=_limit(config, "max_attribute_length"),
-        ),
+        id_generator=OfferedIds(generator),
+        span_limits=limits,
     )
     provider.add_span_processor(ContextSpanProcessor())
-    for processor in extras.span_processors:
-        guarded = GuardedSpanProcessor(processor, pipeline.report)
-        provider.add_span_processor(guarded)
-    for name in names:
-        if name == "memory" and pipeline.memory is not None:
-            queue = SpanQueue(pipeline.memory.put_span, _settled)
-            pipeline.ledgers.setdefault(
-                Signal.TRACES, pipeline.memory.ledgers[Signal.TRACES]
-            )
-        else:
-            route = _route(pipeline, Signal.TRACES, name)
-            queue = SpanQueue(route.put, route.flush)
-        pipeline.span_queues[name] = queue
-        provider.add_span_processor(queue)
+    guarded = [
+        GuardedSpanProcessor(processor, pipeline.report)
+        for processor in extras.span_processors
+    ]
+    queues = [_span_queue(pipeline, name) for name in names]
+    for processor in (*guarded, *queues):
+        provider.add_span_processor(processor)
+    bound = root_bound(provider.sampler)
+    if bound is not None and generator is None and not configurator and is_possible():
+        takes = [queue.take for queue in queues]
+        tracing = Tracing(pipeline.resource, limits, bound, takes)
+        for processor in guarded:
+            tracing.add(processor)
+        provider.tracing = pipeline.tracing = tracing
     return provider
+
+
+def _span_queue(pipeline: Pipeline, name: str) -> SpanQueue:
+    if name == "memory" and pipeline.memory is not None:
+        queue = SpanQueue(pipeline.memory.put_span, _settled)
+        ledger = pipeline.memory.ledgers[Signal.TRACES]
+        pipeline.ledgers.setdefault(Signal.TRACES, ledger)
+    else:
+        route = _route(pipeline, Signal.TRACES, name)
+        queue = SpanQueue(route.put, route.flush)
+    pipeline.span_queues[name] = queue
+    return queue
 
 
 def _settled(_: float) -> bool:
@@ -286,7 +303,9 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
     return provider
 
 
-def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
+def _meter_provider(
+    pipeline: Pipeline, names: Sequence[str], before_collection: Callable[[], None]
+) -> MeterProvider:
     readers: list[MetricReader] = []
     for name in names:
         if name == "memory" and pipeline.memory is not None:
@@ -298,7 +317,14 @@ def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
             readers.append(pipeline.prometheus)
         else:
             readers.append(_metric_reader(pipeline, name))
-    pusher = _pusher(pipeline, readers)
+    if pipeline.config.push_gateway_url:
+        page = pipeline.prometheus
+        if page is None:
+            page = PrometheusReader(C.SCOPE_NAME, pipeline.cleaner.metrics)
+            readers.append(page)
+        pipeline.outlets.pusher = make_pusher(
+            pipeline.config, page, pipeline.resource, pipeline.notices
+        )
     readers += pipeline.extras.metric_readers
     provider = MeterProvider(
         **_configurator("meter"),
@@ -307,110 +333,25 @@ def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
         shutdown_on_exit=False,
         views=[*pipeline.extras.views, *_own_views(pipeline.config)],
     )
+
+    def prepare(_: CallbackOptions) -> Iterable[Observation]:
+        before_collection()
+        return ()
+
+    # The SDK asks all callbacks before it collects anything, for every reader, also
+    # for those added later.
+    callbacks: list[CallbackT] = [prepare]
     if pipeline.otlp_ledgers:  # on a console of one's own it would only be noise
-        provider.get_meter(C.SCOPE_NAME).create_observable_counter(
-            C.METRIC_RECORDS,
-            [lambda _: observe(pipeline.ledgers)],
-            unit="{record}",
-            description="Telemetry records by signal and by what became of them.",
-        )
-        _observe_spool(provider, pipeline)
-    pipeline.outlets.pusher = pusher
+        callbacks.append(lambda _: observe(pipeline.ledgers))
+    provider.get_meter(C.SCOPE_NAME).create_observable_counter(
+        C.METRIC_RECORDS,
+        callbacks,
+        unit="{record}",
+        description="Telemetry records by signal and by what became of them.",
+    )
+    if pipeline.spool is not None:
+        observe_occupancy(provider, pipeline.spool, pipeline.ledgers)
     return provider
-
-
-def _observe_spool(provider: MeterProvider, pipeline: Pipeline) -> None:
-    """Show how full the place is where records wait."""
-    if pipeline.spool is None:
-        return
-    meter = provider.get_meter(C.SCOPE_NAME)
-    for name, place, what in (
-        (C.METRIC_SPOOL_USAGE, 0, "Bytes that undelivered records of this service"),
-        (C.METRIC_SPOOL_LIMIT, 1, "Bytes that undelivered records of this service may"),
-    ):
-        meter.create_observable_gauge(
-            name,
-            [partial(_occupancy, pipeline.spool, pipeline.ledgers, place)],
-            unit="By",
-            description=f"{what} take.",
-        )
-
-
-def _occupancy(
-    spool: Spool, ledgers: Mapping[Signal, Ledger], place: int, _: CallbackOptions
-) -> list[Observation]:
-    if not any(ledger.snapshot().accepted for ledger in ledgers.values()):
-        return []  # a program that records nothing sends nothing
-    return [Observation(spool.occupancy[place])]
-
-
-def _outlets(pipeline: Pipeline) -> Outlets:
-    """Make what the settings name beside OTLP; the push of metrics comes later."""
-    config = pipeline.config
-    outlets = Outlets(pipeline.notices)
-    _hide_passwords(pipeline, config.alertmanager_url, config.push_gateway_url)
-    service = str(pipeline.resource.attributes.get("service.name", ""))
-    if config.alertmanager_url and not telemetry_is_disabled():
-        from .alertmanager import AlertSender
-        from .web_client import WebClient
-
-        outlets.alerts = AlertSender(
-            WebClient(config.alertmanager_url),
-            service,
-            config.alert_resend_s,
-            pipeline.cleaner,
-            pipeline.notices,
-            suppressor(),
-        )
-    if config.service_discovery_dir is not None:
-        from .target_file import TargetFile
-
-        labels = {"environment": config.environment}
-        outlets.target = TargetFile(config.service_discovery_dir, service, labels)
-    return outlets
-
-
-def _hide_passwords(pipeline: Pipeline, *addresses: str | None) -> None:
-    """Let no message show what a server repeats of our credentials."""
-    passwords = [urlsplit(address).password for address in addresses if address]
-    headers = [v for e in pipeline.endpoints.values() for v in e.headers.values()]
-    pipeline.notices.hide(
-        [*headers, *filter(None, passwords)], pipeline.cleaner.redactor.text
-    )
-
-
-def _pusher(pipeline: Pipeline, readers: list[MetricReader]) -> "MetricPusher | None":
-    """Make what pushes the metrics page, and the reader it needs if there is none."""
-    config = pipeline.config
-    if not config.push_gateway_url:
-        return None
-    from .pushgateway import MetricPusher, group_path
-    from .web_client import WebClient
-
-    page = pipeline.prometheus
-    if page is None:
-        page = PrometheusReader(C.SCOPE_NAME, pipeline.cleaner.metrics)
-        readers.append(page)
-    attributes = pipeline.resource.attributes
-    path = group_path(
-        str(attributes.get("service.name", "")),
-        str(attributes["service.instance.id"]) if is_instance_stated(config) else None,
-    )
-    return MetricPusher(
-        WebClient(config.push_gateway_url),
-        path,
-        page.text,
-        config.metrics_export_interval_s,
-        pipeline.notices,
-        suppressor(),
-    )
-
-
-def is_instance_stated(config: FlextObservabilityConfig) -> bool:
-    """Whether somebody named this instance, rather than chance."""
-    key = "service.instance.id"
-    variable = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    return key in config.resource_attributes or key in variable
 
 
 def _own_views(config: FlextObservabilityConfig) -> list[View]:
@@ -466,7 +407,7 @@ def _route(
     signal: Signal,
     name: str,
     *,
-    size: Callable[[Any], int] = lambda _: 1,
+    size: Callable[[Any], int] | None = None,
     poll: Callable[[], None] | None = None,
 ) -> Route:
     clean = pipeline.cleaner.of_signal(signal)
@@ -497,12 +438,16 @@ def _route(
             bounds,
             pipeline.notices,
             clean=clean,
-            size=size,
+            size=size or _one,
             poll=poll,
         )
     pipeline.routes.append(route)
     pipeline.ledgers.setdefault(signal, route.ledger)
     return route
+
+
+def _one(_: object) -> int:
+    return 1
 
 
 def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bounds:

@@ -7,9 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..constants import DropReason, Signal
+from .segments import NUMBERS
+
+if TYPE_CHECKING:
+    from .spool_counter import Cells
+
+ACCEPTED_CELLS = {signal: 3 * number for signal, number in NUMBERS.items()}
+"""Where the records of a signal are counted that entered the queue in front."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,17 @@ class Accounts(Protocol):
         ...
 
 
+class CrashCounter(Protocol):
+    """Figures that tell whoever comes after a crash how much it took."""
+
+    cells: "Cells | None"
+    """One per signal is raised by each record, by its own index; ``None`` at first."""
+
+    def count(self, cell: int, count: int) -> None:
+        """Raise a figure where that cannot be done in place."""
+        ...
+
+
 class Spool(Protocol):
     """Keeps encoded batches until they are settled. Thread-safe; never raises.
 
@@ -52,6 +70,11 @@ class Spool(Protocol):
     """``memory``, ``batch`` or ``record``."""
     directory: Path | None
     """Where the records of this service wait; ``None`` in memory."""
+
+    @property
+    def counter(self) -> "CrashCounter | None":
+        """Notes what entered the queues in front; ``None`` where nothing survives."""
+        ...
 
     @property
     def size_bytes(self) -> int:
@@ -66,10 +89,6 @@ class Spool(Protocol):
     @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong now, for people; empty when all is well."""
-        ...
-
-    def accept(self, signal: Signal, count: int) -> None:
-        """Note records that entered the queue in front: a crash would lose them."""
         ...
 
     def settle(self, signal: Signal, count: int) -> None:
@@ -158,6 +177,7 @@ class MemorySpool:
 
     durability = "memory"
     directory: Path | None = None
+    counter: CrashCounter | None = None
     size_bytes = 0
     problems: tuple[str, ...] = ()
     is_searching = False
@@ -185,9 +205,6 @@ class MemorySpool:
     def occupancy(self) -> tuple[int, int]:
         """Bytes that are taken and bytes that may be."""
         return self._held_bytes, self._limit_bytes
-
-    def accept(self, signal: Signal, count: int) -> None:
-        """Nothing survives a crash, so nothing is noted."""
 
     def settle(self, signal: Signal, count: int) -> None:
         """Nothing was noted."""

@@ -135,11 +135,11 @@ class FlextMetricsService:
     def export_prometheus_format(self) -> FlextResult[str]:
         """Give Prometheus text: this container's totals and all monitored calls."""
         # Read before the rows: what comes in between is shown, and asked for again.
-        calls = runtime.operations.figures().calls
+        calls = runtime.operations().figures().calls
         version = (os.getpid(), self._totals.version, calls)  # a fork keeps the page
         shown, text = self._totals.page
         if shown != version:
-            rows = [_operation_row(each) for each in runtime.operations.durations()]
+            rows = [_operation_row(each) for each in runtime.operations().durations()]
             text = prometheus_text([*rows, *self._totals.rows()])
             self._totals.page = (version, text)
         return FlextResult[str].ok(text)
