@@ -119,6 +119,44 @@ def test_no_gateway_no_harm() -> None:
     assert "push_gateway_url" in str(nowhere.error)
 
 
+def test_without_threads(gateway: str) -> None:
+    """Where no thread can be had, the page is pushed when the program ends."""
+    program = (
+        """
+    import threading
+
+    begin = threading.Thread.start
+
+    def start(self):
+        if self.name.startswith("flext"):
+            raise RuntimeError("can't start new thread")
+        begin(self)
+
+    threading.Thread.start = start
+    """
+        + JOB
+    )
+    run_program(program, env={"PROMETHEUS_PUSH_GATEWAY": gateway}).ok()
+    assert lines(gateway, "rows_total{")[0].endswith(" 42")
+
+
+def test_a_refusal_is_told() -> None:
+    """What the Pushgateway says is the failure's text; a redirect leads nowhere."""
+    with WebService() as service, WebService() as elsewhere:
+        handle = fo.setup(
+            "shop", exporters=["none"], push_gateway_url=service.address
+        ).unwrap()
+        service.replies.append(Reply(400, body=b"inconsistent metrics"))
+        assert "inconsistent metrics" in str(handle.push().error)
+        service.replies.append(Reply(308, {"Location": elsewhere.address}))
+        assert "redirect" in str(handle.push().error)
+        assert fo.status().problems
+        handle.push().unwrap()
+        assert fo.status().problems == ()
+        assert elsewhere.asked == []
+        fo.shutdown().unwrap()
+
+
 def test_a_gateway_that_hangs_keeps_the_exit_budget() -> None:
     """The last push ends with the exit budget."""
     timed = JOB + "\n    print(time.time())"

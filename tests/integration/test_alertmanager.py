@@ -159,6 +159,76 @@ def test_escalations_and_rules_are_told(service: WebService) -> None:
     assert len(told(service)) == 4
 
 
+def test_processed_again_is_nothing_new(service: WebService) -> None:
+    """The same alert given twice is one change."""
+    alerts = start(service)
+    raised = alerts.process_alert(alert()).unwrap()
+    fo.flush().unwrap()
+    alerts.process_alert(raised).unwrap()
+    alerts.acknowledge_alert(raised.id).unwrap()
+    alerts.process_alert(raised).unwrap()
+    fo.flush().unwrap()
+    assert ledger().accepted == 1
+
+
+def test_only_what_is_open_is_told(service: WebService) -> None:
+    """Suppressed alerts, and those that come resolved, are nobody's business."""
+    alerts = start(service)
+    for status in ("suppressed", "resolved"):
+        alerts.process_alert(alert(status=status)).unwrap()
+    fo.flush().unwrap()
+    assert service.asked == []
+    raised = alerts.process_alert(alert()).unwrap()
+    fo.flush().unwrap()
+    raised.status = "resolved"
+    alerts.process_alert(raised).unwrap()
+    fo.flush().unwrap()
+    assert [is_firing(each) for each in told(service)] == [True, False]
+
+
+def test_what_an_earlier_setup_raised_can_be_resolved(service: WebService) -> None:
+    """An alert that was open at a shutdown is ended by its resolution later."""
+    alerts = start(service)
+    raised = alerts.process_alert(alert(tags={"disk": "a"})).unwrap()
+    fo.shutdown().unwrap()
+    fo.setup("shop", exporters=["none"], alertmanager_url=service.address).unwrap()
+    alerts.resolve_alert(raised.id).unwrap()
+    fo.flush().unwrap()
+    first, last = told(service)
+    assert first["labels"] == last["labels"]
+    assert not is_firing(last)
+
+
+def test_firing_again_before_the_end_was_told(service: WebService) -> None:
+    """An alert that comes back while its end is still on the way fires on."""
+    alerts = start(service)
+    raised = alerts.process_alert(alert()).unwrap()
+    fo.flush().unwrap()
+    service.usual = Reply(503)
+    alerts.resolve_alert(raised.id).unwrap()
+    before = len(service.asked)
+    service.wait_for(lambda: len(service.asked) > before)
+    alerts.process_alert(alert()).unwrap()
+    service.usual = Reply()
+    fo.flush().unwrap()
+    assert is_firing(told(service)[-1])
+    assert ledger().pending == 0
+
+
+def test_many_alerts_of_one_name_are_bounded(service: WebService) -> None:
+    """A hundred alerts with equal labels are remembered, the oldest goes first."""
+    alerts = start(service)
+    raised = [alerts.process_alert(alert()).unwrap() for _ in range(105)]
+    for each in raised[:5]:
+        alerts.resolve_alert(each.id).unwrap()
+    fo.flush().unwrap()
+    assert is_firing(told(service)[-1])
+    for each in raised[5:]:
+        alerts.resolve_alert(each.id).unwrap()
+    fo.flush().unwrap()
+    assert not is_firing(told(service)[-1])
+
+
 def test_health_that_recovers_ends_its_alert(service: WebService) -> None:
     """The alert of a streak of bad reports is resolved by the first healthy one."""
     start(service, health_failure_threshold=2)
@@ -234,6 +304,33 @@ def test_what_is_refused_costs_no_other(service: WebService) -> None:
     fo.flush().unwrap()
     assert (ledger().accepted, ledger().delivered, ledger().rejected) == (3, 2, 1)
     assert "\x1b" not in str(fo.status())
+
+
+def test_odd_answers(service: WebService) -> None:
+    """A long refusal is cut; an answer that breaks off is still an answer."""
+    service.replies.append(Reply(400, body=b"no " * 100_000))
+    alerts = start(service)
+    alerts.process_alert(alert("a1")).unwrap()
+    fo.flush().unwrap()
+    assert len(str(fo.status().last_error)) < 600
+    service.replies.append(Reply(400, headers={"Content-Length": "100"}, body=b"cut"))
+    alerts.process_alert(alert("a2")).unwrap()
+    fo.flush().unwrap()
+    assert ledger().rejected == 2
+    alerts.process_alert(alert("a3")).unwrap()
+    fo.flush().unwrap()
+    assert ledger().delivered == 1
+
+
+def test_a_name_that_cannot_be_looked_up() -> None:
+    """The trouble is named; the caller is not disturbed."""
+    address = "http://nobody.invalid:9093"
+    fo.setup("shop", exporters=["none"], alertmanager_url=address).unwrap()
+    alerts = fo.FlextAlertService(fo.FlextContainer())
+    alerts.process_alert(alert()).unwrap()
+    assert fo.flush(timeout_s=1.0).is_failure
+    assert "nobody.invalid" in str(fo.status().last_error)
+    fo.shutdown(timeout_s=0.1)
 
 
 def test_a_redirect_is_never_followed(service: WebService) -> None:
@@ -390,6 +487,41 @@ def test_from_an_exit_handler(service: WebService) -> None:
         """
     run_program(program, env={"ALERTMANAGER_URL": service.address}).ok()
     assert [each["labels"]["alertname"] for each in told(service)] == ["late"]
+
+
+NO_THREADS = """
+    import threading
+    import flext_observability as fo
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    fo.setup("shop", exporters=["none"])
+    threading.Thread.start = refuse
+    fo.FlextAlertService().process_alert(
+        fo.FlextAlert(name="a", severity="info", message="m")
+    )
+    """
+
+
+def test_without_threads(service: WebService) -> None:
+    """Where no thread can be had, alerts are told when the program ends."""
+    run_program(NO_THREADS, env={"ALERTMANAGER_URL": service.address}).ok()
+    assert [each["labels"]["alertname"] for each in told(service)] == ["a"]
+    env = {
+        "ALERTMANAGER_URL": f"http://127.0.0.1:{closed_port()}",
+        "FLEXT_OBSERVABILITY_EXIT_BUDGET_S": "0.3",
+    }
+    ended = run_program(NO_THREADS, env=env).ok()
+    assert "gave up telling Alertmanager of 1 alerts" in ended.stderr
+
+
+def test_after_shutdown_nothing_is_told(service: WebService) -> None:
+    """An alert after the end of the telemetry is processed, and goes nowhere."""
+    alerts = start(service)
+    fo.shutdown().unwrap()
+    assert alerts.process_alert(alert()).success
+    assert service.asked == []
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -131,6 +131,33 @@ def test_a_forked_child_has_no_entry(tmp_path: Path) -> None:
     assert entries(tmp_path) == []
 
 
+def test_what_a_dead_process_left_half_written(tmp_path: Path) -> None:
+    """Hidden files of the killed go with the next start; links are not followed."""
+    (tmp_path / ".flext-x-1-9464.json").write_text("[")
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "flext-link-1-1.json").symlink_to(victim)
+    start(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert ".flext-x-1-9464.json" not in names
+    assert victim.read_text() == "mine"
+    assert len(entries(tmp_path)) == 2
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """Something in the way of the entry: one line, and the page is served anyway."""
+    start(tmp_path)
+    (path,) = entries(tmp_path)
+    fo.shutdown().unwrap()
+    port = path.stem.rpartition("-")[2]
+    path.mkdir()
+    (path / "in the way").write_text("")
+    os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"] = port
+    start(tmp_path)
+    assert "service_discovery_dir" in str(fo.status().last_error)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     """The program runs on; one line says that Prometheus will not find it."""
     blocked = tmp_path / "file"

@@ -106,6 +106,28 @@ def test_rules_and_dashboards_alone(tmp_path: Path) -> None:
         refused = command("rules", "--output", str(tmp_path), "--success-ratio", wrong)
         assert refused.returncode == 2
         assert "success ratio" in refused.stderr
+    refused = command("rules", "--output", str(tmp_path), "--duration-s", "0")
+    assert (refused.returncode, "above 0 seconds" in refused.stderr) == (2, True)
+
+
+def test_without_yaml_it_says_what_to_install(tmp_path: Path) -> None:
+    """The optional package is named; nothing is half written."""
+    (tmp_path / "yaml.py").write_text("raise ImportError('not here')")
+    target = tmp_path / "out"
+    done = command("init", "--output", str(target), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "pip install flext-observability[cli]" in line
+    assert not target.exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """One line that says where."""
+    (tmp_path / "file").write_text("")
+    done = command("dashboards", "--output", str(tmp_path / "file/below"))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "file/below" in line
 
 
 # --- dashboards and rules -------------------------------------------------------------

@@ -90,18 +90,6 @@ def rule_files(
     }
 
 
-def alert_rules(service: str | None = None, goals: Goals | None = None) -> list[Rule]:
-    """Give every alerting rule."""
-    matcher = "" if service is None else f"job={quoted(checked_service(service))}"
-    ask = Queries(matcher)
-    return [
-        *_operations(ask, goals or Goals()),
-        *_requests(ask),
-        *_health(ask),
-        *_telemetry(ask),
-    ]
-
-
 def _file(*groups: tuple[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return {"groups": [{"name": name, "rules": rules} for name, rules in groups]}
 
