@@ -369,6 +369,8 @@ def _panel(panel: Panel) -> dict[str, Any]:
                 "expr": expression,
                 "legendFormat": legend,
                 **({"format": "heatmap"} if panel.kind == "heatmap" else {}),
+                # Dots that lead from a slow call to its trace in Jaeger.
+                **({"exemplar": True} if "histogram_quantile" in expression else {}),
             }
             for place, (expression, legend) in enumerate(panel.queries)
         ],
