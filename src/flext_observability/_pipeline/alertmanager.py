@@ -220,7 +220,7 @@ class AlertSender:
 
     def _tell(self, tellings: list[Telling], deadline: float | None) -> None:
         answer = self._post(tellings, deadline)
-        if not answer.is_success and not answer.is_worth_retrying:
+        if answer.is_refusal:
             if len(tellings) > 1:  # one that is refused must not cost the others
                 for each in tellings:
                     self._tell([each], deadline)

@@ -15,8 +15,9 @@ from .verdict import one_line, retry_after_s
 
 # What a server says about a refusal fits; the rest is not read.
 _REPLY_BYTES = 4096
-# As for OTLP: 408 and 429 ask for another try, and so does a server in trouble.
-_RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
+# The content is at fault. Everything else may be another time: a server in trouble, or
+# credentials and addresses that a person will correct.
+_REFUSALS = frozenset({400, 413, 415, 422})
 _SUCCESS = range(200, 300)
 
 
@@ -37,9 +38,9 @@ class Answer:
         return self.status in _SUCCESS
 
     @property
-    def is_worth_retrying(self) -> bool:
-        """Whether the same request may succeed later."""
-        return self.status == 0 or self.status in _RETRYABLE
+    def is_refusal(self) -> bool:
+        """Whether the same request can never succeed."""
+        return self.status in _REFUSALS
 
 
 class WebClient:
