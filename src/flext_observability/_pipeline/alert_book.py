@@ -172,6 +172,10 @@ class AlertBook:
         self._keys.pop(alert_id, None)
         return alert.ids.pop(alert_id, alert_id) is None
 
+    def _known(self) -> list[OpenAlert]:
+        # A copy, made in one step: a signal handler may raise an alert in between.
+        return list(self._open.values())
+
     # -- what the sender asks
 
     def due(self, limit: int) -> list[Telling]:
@@ -183,7 +187,7 @@ class AlertBook:
         found: list[Telling] = []
         now = time.monotonic()
         with self._lock:
-            for alert in self._open.values():
+            for alert in self._known():
                 if alert.due_s > now:
                     continue
                 is_first = not alert.was_told
@@ -223,7 +227,7 @@ class AlertBook:
             self._forget(telling.alert)
 
     def _forget(self, alert: OpenAlert) -> None:
-        for key, found in self._open.items():
+        for key, found in list(self._open.items()):
             if found is alert:
                 del self._open[key]
                 return
@@ -231,12 +235,12 @@ class AlertBook:
     def next_due_s(self) -> float | None:
         """Give when something is due, on the monotonic clock; ``None`` for never."""
         with self._lock:
-            return min((each.due_s for each in self._open.values()), default=None)
+            return min((each.due_s for each in self._known()), default=None)
 
     def news(self) -> int:
         """Give how many changes nobody was told of."""
         with self._lock:
-            return sum(each.news for each in self._open.values())
+            return sum(each.news for each in self._known())
 
     def take_over(self, former: "AlertBook") -> bool:
         """Go on telling what another book has open; its news stay there.
@@ -247,7 +251,7 @@ class AlertBook:
         with former._lock:  # noqa: SLF001 - our own kind
             lasting = [
                 (key, OpenAlert(each.notice, each.since, dict(each.ids)))
-                for key, each in former._open.items()  # noqa: SLF001 - as above
+                for key, each in list(former._open.items())  # noqa: SLF001 - as above
                 if each.ended is None
             ]
         with self._lock:
