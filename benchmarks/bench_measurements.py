@@ -9,12 +9,17 @@ off later is paid for inside the measured time: every turn ends with a collectio
 
 import argparse
 import gc
+import logging
 import os
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
 from opentelemetry.sdk._logs.export import (
+    BatchLogRecordProcessor,
     LogRecordExporter,
     LogRecordExportResult,
 )
@@ -37,13 +42,11 @@ def measured(turn: Turn, calls: int) -> float:
 
 def compare(name: str, base: Turn, ours: Turn, calls: int, repeats: int) -> None:
     """Print medians of both, and of the ratios of each repeat."""
-    rows: list[tuple[float, float]] = []
     for turn in (base, ours):
         turn(calls // 10)
     gc.collect()
     gc.disable()
-    for _ in range(repeats):
-        rows.append((measured(base, calls), measured(ours, calls)))
+    rows = [(measured(base, calls), measured(ours, calls)) for _ in range(repeats)]
     gc.enable()
     plain = statistics.median(row[0] for row in rows)
     own = statistics.median(row[1] for row in rows)
@@ -51,69 +54,99 @@ def compare(name: str, base: Turn, ours: Turn, calls: int, repeats: int) -> None
     print(f"{name:44} {plain:9.0f} {own:9.0f} {ratio:8.3f}")
 
 
-def _plain_meter(reader: InMemoryMetricReader) -> MeterProvider:
-    return MeterProvider([reader], Resource.get_empty(), shutdown_on_exit=False)
+def unbound(measure: Callable[..., None], reader: InMemoryMetricReader) -> Turn:
+    """Measure with two labels at the call, then collect."""
+
+    def turn(calls: int) -> None:
+        for number in range(calls):
+            measure(number % 100, {"region": "eu", "outcome": "ok"})
+        reader.get_metrics_data()
+
+    return turn
+
+
+def bound(measure: Callable[..., None], reader: InMemoryMetricReader) -> Turn:
+    """Measure with labels bound before, then collect."""
+
+    def turn(calls: int) -> None:
+        for number in range(calls):
+            measure(number % 100)
+        reader.get_metrics_data()
+
+    return turn
 
 
 def compare_metrics(calls: int, repeats: int) -> None:
     """Bound and unbound instruments, two attributes, a cumulative reader each."""
     reader, own_reader = InMemoryMetricReader(), InMemoryMetricReader()
-    meter = _plain_meter(reader).get_meter("plain")
+    provider = MeterProvider([reader], Resource.get_empty(), shutdown_on_exit=False)
+    meter = provider.get_meter("plain")
     fo.setup("bench", exporters=["none"], metric_readers=[own_reader]).unwrap()
-    counter, histogram = meter.create_counter("c"), meter.create_histogram("h")
-    gauge = meter.create_gauge("g")
-    own_counter, own_histogram = fo.flext_counter("c"), fo.flext_histogram("h")
-    own_gauge = fo.flext_gauge("g")
-    bound_counter = own_counter.bind(**LABELS)
-    bound_histogram = own_histogram.bind(**LABELS)
-    bound_gauge = own_gauge.bind(**LABELS)
-
-    def plain_add(times: int) -> None:
-        for _ in range(times):
-            counter.add(1, {"region": "eu", "outcome": "ok"})
-        reader.get_metrics_data()
-
-    def plain_record(times: int) -> None:
-        for number in range(times):
-            histogram.record(number % 100, {"region": "eu", "outcome": "ok"})
-        reader.get_metrics_data()
-
-    def plain_set(times: int) -> None:
-        for number in range(times):
-            gauge.set(number, {"region": "eu", "outcome": "ok"})
-        reader.get_metrics_data()
-
-    def bound_add(times: int) -> None:
-        for _ in range(times):
-            bound_counter.add(1)
-        own_reader.get_metrics_data()
-
-    def bound_record(times: int) -> None:
-        for number in range(times):
-            bound_histogram.record(number % 100)
-        own_reader.get_metrics_data()
-
-    def bound_set(times: int) -> None:
-        for number in range(times):
-            bound_gauge.set(number)
-        own_reader.get_metrics_data()
-
-    def unbound_add(times: int) -> None:
-        for _ in range(times):
-            own_counter.add(1, {"region": "eu", "outcome": "ok"})
-        own_reader.get_metrics_data()
-
-    def unbound_record(times: int) -> None:
-        for number in range(times):
-            own_histogram.record(number % 100, {"region": "eu", "outcome": "ok"})
-        own_reader.get_metrics_data()
-
-    compare("bound counter / counter.add", plain_add, bound_add, calls, repeats)
-    compare("bound histogram / record", plain_record, bound_record, calls, repeats)
-    compare("bound gauge / set", plain_set, bound_set, calls, repeats)
-    compare("unbound counter / counter.add", plain_add, unbound_add, calls, repeats)
-    compare("unbound histogram / record", plain_record, unbound_record, calls, repeats)
+    counter, histogram = fo.flext_counter("c"), fo.flext_histogram("h")
+    gauge = fo.flext_gauge("g")
+    add = unbound(meter.create_counter("c").add, reader)
+    record = unbound(meter.create_histogram("h").record, reader)
+    set_ = unbound(meter.create_gauge("g").set, reader)
+    rows = [
+        ("bound counter / add", add, bound(counter.bind(**LABELS).add, own_reader)),
+        (
+            "bound histogram / record",
+            record,
+            bound(histogram.bind(**LABELS).record, own_reader),
+        ),
+        ("bound gauge / set", set_, bound(gauge.bind(**LABELS).set, own_reader)),
+        ("unbound counter / add", add, unbound(counter.add, own_reader)),
+        ("unbound histogram / record", record, unbound(histogram.record, own_reader)),
+    ]
+    for name, base, ours in rows:
+        compare(name, base, ours, calls, repeats)
     fo.shutdown()
+
+
+class _Unbridged(logging.Logger):
+    """Calls its handlers as before any bridge was installed."""
+
+    callHandlers = logging.Logger.callHandlers  # noqa: N815 - its name there
+
+
+def lines(logger: logging.Logger, after: Callable[[], object]) -> Turn:
+    """Write lines."""
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+
+    def turn(calls: int) -> None:
+        for number in range(calls):
+            logger.info("order %s placed", number)
+        after()
+
+    return turn
+
+
+def compare_logs(calls: int, repeats: int) -> None:
+    """One line through each bridge, over the same line to a NullHandler."""
+    null = lines(_Unbridged("shop"), int)
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(BatchLogRecordProcessor(_Discard()))
+    plain = _Unbridged("plain")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        plain.addHandler(LoggingHandler(logger_provider=provider))
+    compare("log line, OTel handler / none", null, lines(plain, int), calls, repeats)
+    provider.shutdown()
+    ways: dict[str, dict[str, Any]] = {
+        "log line, ours, no exporter / none": {"exporters": ["none"]},
+        "log line, ours, OTLP to a closed port / none": {
+            "endpoint": "http://127.0.0.1:9",
+            "protocol": "http/protobuf",
+            "durability": "memory",
+        },
+    }
+    for name, fields in ways.items():
+        fo.setup("bench", tracing_enabled=False, metrics_enabled=False, **fields)
+        ours = lines(logging.Logger("shop"), int)  # noqa: LOG001 - without a parent
+        compare(name, null, ours, calls, repeats)
+        fo.shutdown(0)
 
 
 class _Discard(LogRecordExporter):
@@ -127,6 +160,11 @@ class _Discard(LogRecordExporter):
     def shutdown(self) -> None:
         """Nothing to shut down."""
 
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing is held."""
+        del timeout_millis
+        return True
+
 
 def main() -> None:
     """Print the table."""
@@ -138,6 +176,8 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(f"{'median ns per call':44} {'plain':>9} {'ours':>9} {'ratio':>8}")
     compare_metrics(options.calls, options.repeats)
+    # A thousand lines a turn: less than the queue takes before the writer wakes.
+    compare_logs(1000, options.repeats * 2)
 
 
 if __name__ == "__main__":

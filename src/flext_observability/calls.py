@@ -10,7 +10,8 @@ from opentelemetry.context import attach, get_current
 from opentelemetry.util.types import AnyValue
 
 from . import runtime
-from ._pipeline.current import CONTEXT_VARIABLE, current_with
+from ._pipeline.current import leave, reset_current
+from ._pipeline.measurements import PENDING_LIMIT
 from .constants import FlextObservabilityConstants as C
 from .correlation import restore
 from .failures import (
@@ -25,10 +26,6 @@ from .result import FlextResult
 
 if TYPE_CHECKING:
     from .operation import OwnSpan
-
-_reset: Callable[[Any], None] = (
-    restore if CONTEXT_VARIABLE is None else CONTEXT_VARIABLE.reset
-)
 
 
 def begin(
@@ -61,12 +58,12 @@ class CountedCall:
     def succeed(self, value: object = None) -> None:
         """Count a call that returned."""
         duration_ns = time.perf_counter_ns() - self._started_ns
-        self._operation.count(duration_ns, result_error_type(value))
+        count_call(self._operation, duration_ns, value)
 
     def fail(self, error: BaseException) -> None:
         """Count a call that raised."""
         duration_ns = time.perf_counter_ns() - self._started_ns
-        self._operation.count(duration_ns, error_type_of(error))
+        count_call(self._operation, duration_ns, None, error)
 
 
 class Call:
@@ -134,10 +131,15 @@ class Call:
         _log_outcome(operation, duration_s, failure)
 
 
-def succeed(
-    operation: Operation, span: "OwnSpan", token: Any, duration_ns: int, value: object
+def finish(
+    operation: Operation,
+    span: "OwnSpan",
+    token: Any,
+    duration_ns: int,
+    value: object,
+    error: BaseException | None = None,
 ) -> None:
-    """End the call of a function that returned; never raises.
+    """End a call and its span; never raises.
 
     Args:
         operation: Of the call.
@@ -145,53 +147,63 @@ def succeed(
         token: From there too.
         duration_ns: How long it took.
         value: What was returned.
+        error: What was raised.
     """
     try:
-        failure = failure_of_result(value) if type(value) is FlextResult else None
-        if failure is None:
-            # Inside the span, which the histogram may keep as an exemplar.
-            operation.succeeded.add(duration_ns)
+        if error is None and type(value) is not FlextResult:
+            series = operation.succeeded
+            if duration_ns <= series.high:  # as in `series.add`, without the call
+                pending = series.pending
+                pending.append(duration_ns)
+                if len(pending) > PENDING_LIMIT:
+                    series.drain()
+            else:  # inside the span, which the histogram may keep as an exemplar
+                series.record(duration_ns)
         else:
-            _note_failure(operation, span, failure, duration_ns)
+            _note_outcome(operation, span, duration_ns, value, error)
     except Exception:  # noqa: BLE001, S110 - telemetry never stops the host's call
         pass
     finally:
-        _leave(span, token, duration_ns)
-
-
-def fail(
-    operation: Operation,
-    span: "OwnSpan",
-    token: Any,
-    duration_ns: int,
-    error: BaseException,
-) -> None:
-    """End the call of a function that raised; see :func:`succeed`."""
-    try:
-        with suppress(Exception):  # nor replaces its exception
-            _note_failure(operation, span, Failure(error, None), duration_ns)
-    finally:
-        _leave(span, token, duration_ns)
-
-
-def _note_failure(
-    operation: Operation, span: Any, failure: Failure, duration_ns: int
-) -> None:
-    operation.count(duration_ns, failure.error_type)
-    mark_failed(span, failure, record_exception=operation.record_exception)
-    _log_outcome(operation, duration_ns / 1e9, failure)
-
-
-def _leave(span: "OwnSpan", token: Any, duration_ns: int) -> None:
-    try:
-        _reset(token)
-    except (ValueError, RuntimeError):  # in another context, or a second time
-        restore(token, current_with(span))
-    if span.ended_ns is None:
-        # By the clock that never steps; the wall clock told when it began.
-        span.ended_ns = span.started_ns + duration_ns
-        with suppress(Exception):
+        try:
+            reset_current(token)
+        except (TypeError, ValueError, RuntimeError):
+            leave(token, span)
+        if span.ended_ns is None:
+            # By the clock that never steps; the wall clock told when it began.
+            span.ended_ns = span.started_ns + duration_ns
             span.shape.tracing.take(span)
+
+
+def _note_outcome(
+    operation: Operation,
+    span: Any,
+    duration_ns: int,
+    value: object,
+    error: BaseException | None,
+) -> None:
+    failure = failure_of_result(value) if error is None else Failure(error, None)
+    operation.count(duration_ns, failure.error_type if failure else "")
+    if failure is not None:
+        mark_failed(span, failure, record_exception=operation.record_exception)
+        _log_outcome(operation, duration_ns / 1e9, failure)
+
+
+def count_call(
+    operation: Operation,
+    duration_ns: int,
+    value: object,
+    error: BaseException | None = None,
+) -> None:
+    """Count a call where there is no pipeline; never raises."""
+    try:
+        if error is not None:
+            operation.count(duration_ns, error_type_of(error))
+        elif type(value) is FlextResult:
+            operation.count(duration_ns, result_error_type(value))
+        else:
+            operation.succeeded.add(duration_ns)
+    except Exception:  # noqa: BLE001, S110 - telemetry never stops the host's call
+        pass
 
 
 def _log_outcome(

@@ -1,7 +1,7 @@
 """Counters, histograms and gauges, to be made once and used everywhere."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from . import runtime
 from ._pipeline.measurements import PENDING_LIMIT, TAKE_ALL, Instrument, Series
@@ -48,10 +48,11 @@ class _Instrument:
         bound._labels = {**self._labels, **clean_labels(labels)}  # noqa: SLF001 - same class
         return bound
 
-    def _measure(self, value: Any, labels: Mapping[str, Any] | None) -> None:
+    def _measure(self, value: Any, labels: object) -> None:
         """Do what the fast path of an instrument leaves: labels, and everything odd."""
-        if type(labels) is dict and (type(value) is int or type(value) is float):
-            series = self._known(labels)
+        given = cast("dict[str, Any] | None", labels)
+        if type(given) is dict and (type(value) is int or type(value) is float):
+            series = self._known(given)
             if series is not None and self._lowest <= value <= series.high:
                 pending = series.pending
                 pending.append(value)
@@ -72,12 +73,10 @@ class _Instrument:
         except Exception:  # noqa: BLE001 - cannot be hashed, or changes meanwhile
             return None
 
-    def _measure_odd(self, value: Any, labels: Mapping[str, Any] | None) -> None:
+    def _measure_odd(self, value: Any, labels: object) -> None:
         if not runtime.is_running():
             return
-        kind = type(value)
-        is_plain = (kind is int or kind is float) and -TAKE_ALL < value < TAKE_ALL
-        number = value if is_plain else clean_number(value)
+        number = clean_number(value)
         if number is None or number < self._lowest:
             runtime.state.refuse_measurement()
             return
@@ -109,9 +108,7 @@ class _Instrument:
         make = getattr(meter, f"create_{self._kind}")
         return make(self.name, unit=self.unit, description=self.description, **options)
 
-    def _find(
-        self, instrument: Instrument, labels: Mapping[str, Any] | None
-    ) -> Series | dict[str, Any]:
+    def _find(self, instrument: Instrument, labels: object) -> Series | dict[str, Any]:
         """Give the series of labels, or legal labels where there is none to be had."""
         if labels is None:
             found = _series_of(instrument, self._labels)

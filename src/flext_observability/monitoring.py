@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from ._pipeline.executors import MONITORED_MARK
 from ._pipeline.values import clean_text
-from .calls import Call, CountedCall, begin, fail, succeed
+from .calls import Call, CountedCall, begin, count_call, finish
 from .operation import Operation
 from .own_log import WARNING, say
 
@@ -135,11 +135,12 @@ def _wrap_function(
             return _call_otherwise(function, operation, args, kwargs)
         began_ns = _clock_ns()
         try:
-            value = function(*args, **kwargs)
+            # Passing keywords on costs a dict, also where there are none.
+            value = function(*args, **kwargs) if kwargs else function(*args)
         except BaseException as error:
-            fail(operation, span, token, _clock_ns() - began_ns, error)
+            finish(operation, span, token, _clock_ns() - began_ns, None, error)
             raise
-        succeed(operation, span, token, _clock_ns() - began_ns, value)
+        finish(operation, span, token, _clock_ns() - began_ns, value)
         return value
 
     return wrapper
@@ -152,6 +153,15 @@ def _call_otherwise(
     kwargs: dict[str, Any],
 ) -> Any:
     """Call a function where no span of our own can be made."""
+    if operation.is_alone:
+        began_ns = _clock_ns()
+        try:
+            value = function(*args, **kwargs) if kwargs else function(*args)
+        except BaseException as error:
+            count_call(operation, _clock_ns() - began_ns, None, error)
+            raise
+        count_call(operation, _clock_ns() - began_ns, value)
+        return value
     call = begin(operation, args, kwargs)
     call.resume()
     try:
@@ -177,14 +187,14 @@ def _wrap_coroutine(
             return await _await_otherwise(function, operation, args, kwargs)
         began_ns = _clock_ns()
         try:
-            value = await function(*args, **kwargs)
+            value = await (function(*args, **kwargs) if kwargs else function(*args))
         except GeneratorExit:  # closed before its end; whoever did it knows why
-            succeed(operation, span, token, _clock_ns() - began_ns, None)
+            finish(operation, span, token, _clock_ns() - began_ns, None)
             raise
         except BaseException as error:
-            fail(operation, span, token, _clock_ns() - began_ns, error)
+            finish(operation, span, token, _clock_ns() - began_ns, None, error)
             raise
-        succeed(operation, span, token, _clock_ns() - began_ns, value)
+        finish(operation, span, token, _clock_ns() - began_ns, value)
         return value
 
     return wrapper

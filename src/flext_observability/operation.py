@@ -58,6 +58,8 @@ class Operation:
         """Of its spans, where the pipeline makes them our own way."""
         self.start: Callable[[SpanShape], tuple[OwnSpan, object]] = _not_started
         """Starts such a span and makes it current."""
+        self.is_alone = True
+        """Whether there is no pipeline, and none to come at the next call."""
         runtime.follow(self)
 
     def follow(self, pipeline: "Pipeline | None") -> None:
@@ -66,6 +68,7 @@ class Operation:
         Arguments and messages of successes are for :class:`Call`.
         """
         self.shape = None
+        self.is_alone = not runtime.is_running()
         if pipeline is None or pipeline.tracing is None or self._capture:
             return
         if pipeline.config.log_level == "DEBUG":

@@ -168,6 +168,8 @@ class _State:
         tracers.exchange(pipeline and pipeline.tracer_provider)
         loggers.exchange(pipeline and pipeline.logger_provider)
         self._tell_followers(pipeline)
+        if self._bridge is not None:
+            self._bridge.lines = None if pipeline is None else pipeline.lines
         self._install_globals(pipeline)
 
     def _tell_followers(self, pipeline: "Pipeline | None") -> None:
@@ -233,6 +235,8 @@ class _State:
             self._stop_bridge()
         elif self._bridge is None:
             self._bridge = LogBridge(self.logger_provider(), level)
+            if self.pipeline is not None:
+                self._bridge.lines = self.pipeline.lines
             self._bridge.install()
         else:
             self._bridge.set_level(level)
@@ -343,6 +347,8 @@ class _State:
         self._inherited.append(self.pipeline)
         self.pipeline = None
         self.is_asleep = True
+        if self._bridge is not None:
+            self._bridge.lines = None
         tracers, meters, loggers = self.proxies()
         for proxy in (meters, tracers, loggers):
             proxy.exchange(Awakening(partial(self._awakened, proxy)))

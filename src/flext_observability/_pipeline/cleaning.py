@@ -23,6 +23,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from ..config import FlextObservabilityConfig
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
+from .log_lines import LineRecord
 from .metric_cleaning import MetricCleaner
 from .record_parts import (
     ScopeCleaner,
@@ -34,7 +35,7 @@ from .record_parts import (
     legal_time,
 )
 from .redaction import Callback, Redactor, Report
-from .spans import RecordingSpan, SpanShape
+from .spans import UNSET, USUAL, RecordingSpan, SpanDetail, SpanShape
 from .value_cleaning import ValueCleaner, bounded
 from .values import UNPRINTABLE, set_limits
 
@@ -72,6 +73,7 @@ class Cleaner:
         self._report = report
         self._values = ValueCleaner(self.redactor, attribute_limit)
         self._scopes = ScopeCleaner(self._values)
+        self._clean_id = ""  # the latest correlation id, known to be clean
         self._metrics = MetricCleaner(self._values, self._scopes)
 
     @classmethod
@@ -111,7 +113,12 @@ class Cleaner:
 
     def spans(self, records: Sequence[ReadableSpan]) -> list[ReadableSpan]:
         """Clean a batch of finished spans."""
-        return [self._safely(self._span, self._bare_span, span) for span in records]
+        return [
+            span
+            if type(span) is RecordingSpan and self._is_plainly_clean(span)
+            else self._safely(self._span, self._bare_span, span)
+            for span in records
+        ]
 
     def _safely(self, clean: Callable[[T], T], bare: Callable[[T], T], record: T) -> T:
         try:
@@ -128,8 +135,6 @@ class Cleaner:
             return record
 
     def _span(self, span: ReadableSpan) -> ReadableSpan:
-        if type(span) is RecordingSpan and self._is_plainly_clean(span):
-            return span
         found = (
             *(span.name, span.context, span.parent, span.kind, span.status),
             *(span.start_time, span.end_time, span.instrumentation_scope),
@@ -168,24 +173,41 @@ class Cleaner:
         )
 
     def _is_plainly_clean(self, span: RecordingSpan) -> bool:
-        """Whether a span of ours needs no closer look: the usual case."""
-        shape, ended_ns = span.shape, span.ended_ns
+        """Whether a span of ours needs no closer look: the usual case; never raises."""
+        shape, detail, told = span.shape, span.detail, span.correlation_id
         if shape.is_clean is None:
             shape.is_clean = self._is_clean_shape(shape)
         if (
             not shape.is_clean
-            or type(ended_ns) is not int
-            or not 0 <= span.started_ns <= ended_ns < _UINT64_END
-            or span.is_elaborate()
+            or (span.heritage is not USUAL and span.heritage[1])
+            or not 0 <= span.started_ns <= (span.ended_ns or 0) < _UINT64_END
         ):
             return False
-        held = span.held
-        if held is not None:
-            return self._values.attributes(held, span.held_dropped) is held
-        told = span.correlation_id
-        if not told or self.redactor.spares(told):
+        if told and told is not self._clean_id:
+            if not self._is_clean_id(told):
+                return False
+            self._clean_id = told
+        return detail is None or self._is_clean_detail(detail)
+
+    def _is_clean_id(self, text: str) -> bool:
+        if self.redactor.spares(text):
             return True
-        return self._values.value(C.ATTR_CORRELATION_ID, told) is told
+        return self._values.value(C.ATTR_CORRELATION_ID, text) is text
+
+    def _is_clean_detail(self, detail: SpanDetail) -> bool:
+        """Whether there is nothing but clean attributes in it."""
+        if (
+            detail.events is not None
+            or detail.links is not None
+            or detail.name is not None
+            or detail.status is not UNSET
+        ):
+            return False
+        own = detail.attributes
+        try:
+            return own is None or self._values.attributes(own, detail.dropped) is own
+        except Exception:  # noqa: BLE001 - hostile values; the closer look copes
+            return False
 
     def _is_clean_shape(self, shape: SpanShape) -> bool:
         values, scope = self._values, shape.scope
@@ -265,6 +287,9 @@ class Cleaner:
         made: Mapping[str, Any],
         scope: InstrumentationScope | None,
     ) -> ReadableLogRecord:
+        line: object = record
+        if isinstance(line, LineRecord):  # it reads like one of the SDK
+            return cast("ReadableLogRecord", line.change(made, scope))
         own = copy.copy(record.log_record)
         for name, value in made.items():
             setattr(own, name, value)

@@ -6,11 +6,15 @@ context variable behind the runtime context. Where either cannot be found (anoth
 runtime context is configured, a newer API works otherwise), spans are the SDK's.
 """
 
+from collections.abc import Callable
 from contextvars import ContextVar, Token
+from typing import Any
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.context import Context
+
+from ..correlation import restore
 
 
 def _find_span_key() -> str | None:
@@ -41,13 +45,27 @@ SPAN_KEY = _find_span_key() or ""
 CONTEXT_VARIABLE = _find_variable()
 """Holds the current context; ``None`` where that could not be found."""
 
+reset_current: Callable[[Any], None] = (
+    restore if CONTEXT_VARIABLE is None else CONTEXT_VARIABLE.reset
+)
+"""Restores what was current; raises where :func:`leave` knows a way."""
+
 
 def is_known() -> bool:
     """Whether both were found, so that contexts can be switched directly."""
     return bool(SPAN_KEY) and CONTEXT_VARIABLE is not None
 
 
-def current_with(span: object) -> Context | None:
-    """Give the current context if it holds this span as its own."""
-    current = context_api.get_current()
-    return current if current.get(SPAN_KEY) is span else None
+def leave(token: Any, span: object) -> None:
+    """Restore what was current before a span of ours; never raises.
+
+    Args:
+        token: Of the switch.
+        span: That was made current.
+    """
+    try:
+        reset_current(token)
+    except (TypeError, ValueError, RuntimeError):
+        # A foreign token; or one of another context, or used before.
+        current = context_api.get_current()
+        restore(token, current if current.get(SPAN_KEY) is span else None)

@@ -142,6 +142,36 @@ def _stock_group(metrics: ResourceMetrics) -> Any:
     return group
 
 
+class Groups:
+    """An export request in the making: where the bodies of records are gathered."""
+
+    def __init__(self) -> None:
+        self._groups: _Groups = {}
+        # By identity, as comparing resources is slow. What is kept beside a list stays
+        # alive, and so its identity stays its own.
+        self._lists: dict[tuple[int, int], tuple[list[bytes], object, object]] = {}
+
+    def of(self, resource: Resource, scope: InstrumentationScope | None) -> list[bytes]:
+        """Give the list for records of that origin: tag, length and body of each."""
+        key = id(resource), id(scope)
+        known = self._lists.get(key)
+        if known is None:
+            scopes = self._groups.setdefault(resource_source(resource), {})
+            parts = scopes.setdefault(scope_source(scope or None), [])
+            known = self._lists[key] = parts, resource, scope
+        return known[0]
+
+    def request(self) -> bytes:
+        """Lay out the request; groups stand in the order of their first records."""
+        return b"".join(
+            resource.group(
+                b"\x0a",
+                [scope.group(b"\x12", parts) for scope, parts in scopes.items()],
+            )
+            for resource, scopes in self._groups.items()
+        )
+
+
 def request_bytes(records: Iterable[R], body_of: Callable[[R], bytes]) -> bytes:
     """Lay out an export request of spans or of log records.
 
@@ -149,32 +179,14 @@ def request_bytes(records: Iterable[R], body_of: Callable[[R], bytes]) -> bytes:
         records: The groups stand in the order of their first records.
         body_of: Lays out one record.
     """
-    groups: _Groups = {}
-    # By identity, as comparing resources is slow. What is kept beside a list stays
-    # alive, and so its identity stays its own.
-    lists: dict[tuple[int, int], tuple[list[bytes], object, object]] = {}
+    groups = Groups()
     last: tuple[object, object] = (groups, groups)  # neither a resource nor a scope
     parts: list[bytes] = []
     for record in records:
         resource, scope = record.resource, record.instrumentation_scope
         if resource is not last[0] or scope is not last[1]:
             last = resource, scope
-            key = id(resource), id(scope)
-            if key not in lists:
-                lists[key] = (_list_of(groups, resource, scope), *last)
-            parts = lists[key][0]
+            parts = groups.of(resource, scope)
         body = body_of(record)
         parts += (b"\x12", varint(len(body)), body)
-    return b"".join(
-        resource.group(
-            b"\x0a", [scope.group(b"\x12", parts) for scope, parts in scopes.items()]
-        )
-        for resource, scopes in groups.items()
-    )
-
-
-def _list_of(
-    groups: _Groups, resource: Resource, scope: InstrumentationScope | None
-) -> list[bytes]:
-    scopes = groups.setdefault(resource_source(resource), {})
-    return scopes.setdefault(scope_source(scope or None), [])
+    return groups.request()

@@ -17,7 +17,7 @@ from opentelemetry.trace import (
 )
 
 from ..constants import FlextObservabilityConstants as C
-from .otlp_groups import request_bytes
+from .otlp_groups import Groups
 from .otlp_wire import (
     TextFields,
     UnusualError,
@@ -28,8 +28,9 @@ from .otlp_wire import (
     fixed64_field,
     sized,
     text_field,
+    varint,
 )
-from .spans import UNSET, RecordingSpan, SpanShape
+from .spans import USUAL, RecordingSpan, SpanDetail, SpanShape
 
 # Fields of Span.
 ATTRIBUTES = b"\x4a"
@@ -47,12 +48,14 @@ _KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}
 _INTERNAL = SpanKind.INTERNAL
 _UNSET = StatusCode.UNSET
 _STATUS_UNSET = b"\x7a\x00"
+_PLAIN_END = _STATUS_UNSET + FLAGS_LOCAL
 _STATUS_CODES = {
     StatusCode.UNSET: b"",
     StatusCode.OK: b"\x18\x01",
     StatusCode.ERROR: b"\x18\x02",
 }
 _names = TextFields(b"\x2a")
+_latest_correlation: dict[str, bytes] = {}
 _event_names = TextFields(b"\x12")
 _pack_ids = Struct(">HQQHQ").pack
 _pack_parent = Struct(">HQ").pack
@@ -69,17 +72,35 @@ def encode_spans(spans: Sequence[ReadableSpan]) -> bytes:
     Raises:
         Exception: A span holds what OTLP cannot express.
     """
-    return request_bytes(spans, span_body)
+    groups = Groups()
+    home: object = groups  # of the last span; neither a shape nor a resource
+    parts: list[bytes] = []
+    for span in spans:
+        if type(span) is RecordingSpan:
+            if span.shape is not home:
+                home = span.shape
+                parts = groups.of(span.resource, span.shape.scope)
+            body = _own_body(span)
+        else:
+            home = groups
+            parts = groups.of(span.resource, span.instrumentation_scope)
+            body = either(_usual, stock_body, span)
+        parts += (b"\x12", varint(len(body)), body)
+    return groups.request()
 
 
 def span_body(span: ReadableSpan) -> bytes:
     """Lay out one span, whatever its class and its contents."""
     if type(span) is RecordingSpan:
-        try:
-            return _own(span)
-        except Exception:  # noqa: BLE001, S110 - unusual; the next line says how
-            pass
+        return _own_body(span)
     return either(_usual, stock_body, span)
+
+
+def _own_body(span: RecordingSpan) -> bytes:
+    try:
+        return _own(span)
+    except Exception:  # noqa: BLE001 - unusual, or a signal's; the next line says which
+        return either(_usual, stock_body, span)
 
 
 def stock_body(span: ReadableSpan) -> bytes:
@@ -121,33 +142,60 @@ def _usual(span: ReadableSpan) -> bytes:
 
 def _own(span: RecordingSpan) -> bytes:
     """Lay out a span of ours by its own fields: what its shape has, is laid out."""
-    shape = span.shape
+    shape, detail = span.shape, span.detail
     name, shared = shape.encoded or _encoded(shape)
-    parts = [ids(span.trace_id, span.span_id)]
-    if span.state:
-        parts.append(trace_state_field(span.state))
-    if span.parent_id:
-        parts.append(parent_field(span.parent_id))
-    if span.new_name is not None:
-        name = name_and_kind(span.new_name, shape.kind)
-    parts += (name, _pack_times(0x39, span.started_ns, 0x41, span.ended_ns))
-    if span.held is None:
-        parts.append(shared)
-        if span.correlation_id:
-            key = C.ATTR_CORRELATION_ID
-            parts.append(attribute_field(ATTRIBUTES, key, span.correlation_id))
-    else:
-        parts.append(attributes_bytes(ATTRIBUTES, span.held.copy()))
-        if span.held_dropped:
-            parts.append(count_field(DROPPED_ATTRIBUTES, span.held_dropped))
-    if span.event_list is not None or span.link_list is not None:
-        parts += _lists(span)
-    outcome = span.outcome
-    parts.append(_STATUS_UNSET if outcome is UNSET else status_field(outcome))
-    parent = span.parent_context
-    is_remote = parent is not None and parent.is_remote
-    parts.append(FLAGS_REMOTE if is_remote else FLAGS_LOCAL)
+    if detail is not None or span.heritage is not USUAL:
+        return _own_with_detail(span, detail or SpanDetail(), name, shared)
+    trace_id, parent_id, told = span.trace_id, span.parent_id, span.correlation_id
+    return b"".join(
+        (
+            _pack_ids(0x0A10, trace_id >> 64, trace_id & _LOW_64, 0x1208, span.span_id),
+            _pack_parent(0x2208, parent_id) if parent_id else b"",
+            name,
+            _pack_times(0x39, span.started_ns, 0x41, span.ended_ns),
+            shared,
+            _correlation(told) if told else b"",
+            _PLAIN_END,
+        )
+    )
+
+
+def _own_with_detail(
+    span: RecordingSpan, detail: SpanDetail, name: bytes, shared: bytes
+) -> bytes:
+    if detail.name is not None:
+        name = name_and_kind(detail.name, span.shape.kind)
+    own = detail.attributes
+    if own is not None:
+        shared = attributes_bytes(ATTRIBUTES, own.copy())
+        shared += count_field(DROPPED_ATTRIBUTES, detail.dropped)
+    elif span.correlation_id:
+        shared += _correlation(span.correlation_id)
+    parts = (
+        ids(span.trace_id, span.span_id),
+        trace_state_field(span.heritage[1]),
+        parent_field(span.parent_id) if span.parent_id else b"",
+        name,
+        _pack_times(0x39, span.started_ns, 0x41, span.ended_ns),
+        shared,
+        events_bytes(span.events),
+        count_field(DROPPED_EVENTS, span.dropped_events),
+        links_bytes(span.links),
+        count_field(DROPPED_LINKS, span.dropped_links),
+        status_field(detail.status),
+        FLAGS_REMOTE if detail.is_parent_remote else FLAGS_LOCAL,
+    )
     return b"".join(parts)
+
+
+def _correlation(correlation_id: str) -> bytes:
+    # The spans of one request have one, and come one after the other.
+    known = _latest_correlation.get(correlation_id)
+    if known is None:
+        known = attribute_field(ATTRIBUTES, C.ATTR_CORRELATION_ID, correlation_id)
+        _latest_correlation.clear()
+        _latest_correlation[correlation_id] = known
+    return known
 
 
 def _encoded(shape: SpanShape) -> tuple[bytes, bytes]:
@@ -155,15 +203,6 @@ def _encoded(shape: SpanShape) -> tuple[bytes, bytes]:
     attributes += count_field(DROPPED_ATTRIBUTES, shape.dropped)
     shape.encoded = name_and_kind(shape.name, shape.kind), attributes
     return shape.encoded
-
-
-def _lists(span: RecordingSpan) -> tuple[bytes, ...]:
-    return (
-        events_bytes(span.events),
-        count_field(DROPPED_EVENTS, span.dropped_events),
-        links_bytes(span.links),
-        count_field(DROPPED_LINKS, span.dropped_links),
-    )
 
 
 # -- the fields of a span, in their order

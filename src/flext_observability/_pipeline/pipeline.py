@@ -26,6 +26,7 @@ from .endpoint import Endpoint
 from .exporters import MemoryExporter
 from .intake import Writer
 from .ledger import Ledger, Notices, SignalLedger
+from .log_lines import LineSink
 from .outlets import Outlets
 from .processors import LogQueue, SpanQueue
 from .prometheus import PrometheusReader
@@ -77,6 +78,7 @@ class Pipeline:
     writer: Writer | None = None
     durability_reason: str | None = None
     otlp_ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
+    lines: LineSink | None = None
     log_queues: list[LogQueue] = field(default_factory=list[LogQueue])
     span_queues: dict[str, SpanQueue] = field(default_factory=dict[str, SpanQueue])
     ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
@@ -237,6 +239,8 @@ class Pipeline:
             spans.redirect(_discard)
         if self.tracing is not None:
             self.tracing.redirect([])
+        if self.lines is not None:
+            self.lines.is_open = False
         for logs in self.log_queues:
             logs.redirect(_discard)
         if self.spool is not None:

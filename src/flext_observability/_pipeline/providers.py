@@ -37,6 +37,7 @@ from .exporters import ConsoleDestination, MemoryExporter, SdkDestination
 from .ids import OfferedIds
 from .intake import Writer
 from .ledger import Ledger, Notices, observe
+from .log_lines import LineSink, WatchedLoggerProvider
 from .occupancy import observe_occupancy
 from .outlets import make_outlets, make_pusher
 from .pipeline import Extras, Pipeline
@@ -276,15 +277,19 @@ def _configurator(kind: str) -> dict[str, Any]:
 
 
 def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider:
-    provider = LoggerProvider(
-        **_configurator("logger"),
+    configurator = _configurator("logger")
+    limits = LogRecordLimits(
+        max_attributes=_limit(pipeline.config, "max_log_attributes"),
+        max_attribute_length=_limit(pipeline.config, "max_attribute_length"),
+    )
+    provider = WatchedLoggerProvider(
+        **configurator,
         resource=pipeline.resource,
         shutdown_on_exit=False,
-        log_record_limits=LogRecordLimits(
-            max_attributes=_limit(pipeline.config, "max_log_attributes"),
-            max_attribute_length=_limit(pipeline.config, "max_attribute_length"),
-        ),
+        log_record_limits=limits,
     )
+    lines = LineSink(provider, limits.max_log_record_attributes)
+    pipeline.lines = lines
     provider.add_log_record_processor(ContextLogProcessor())
     for processor in pipeline.extras.log_record_processors:
         guarded = GuardedLogProcessor(processor, pipeline.report)
@@ -298,9 +303,31 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
         else:
             route = _route(pipeline, Signal.LOGS, name)
             queue = LogQueue(route.put, route.flush)
+            lines.put = route.put
         pipeline.log_queues.append(queue)
         provider.add_log_record_processor(queue)
+    if not configurator and _are_lines_enough(pipeline, names, limits):
+        lines.is_open = True
+        provider.lines = lines
     return provider
+
+
+def _are_lines_enough(
+    pipeline: Pipeline, names: Sequence[str], limits: LogRecordLimits
+) -> bool:
+    """Whether nobody but the encoder reads what the log bridge takes."""
+    return (
+        list(names) in ([], ["otlp"])
+        and not pipeline.extras.log_record_processors
+        and limits.max_log_record_attribute_length is None
+        and not any(
+            os.environ.get(name, "").strip().lower() == "true"
+            for name in (
+                "OTEL_SDK_DISABLED",
+                "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED",
+            )
+        )
+    )
 
 
 def _meter_provider(
@@ -410,7 +437,7 @@ def _route(
     size: Callable[[Any], int] | None = None,
     poll: Callable[[], None] | None = None,
 ) -> Route:
-    clean = pipeline.cleaner.of_signal(signal)
+    clean = _cleaner(pipeline, signal)
     if name == "otlp" and pipeline.writer is not None:
         endpoint = pipeline.endpoints[signal]
         route: Route = SpooledRoute[Any](
@@ -448,6 +475,15 @@ def _route(
 
 def _one(_: object) -> int:
     return 1
+
+
+def _cleaner(
+    pipeline: Pipeline, signal: Signal
+) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    clean, lines = pipeline.cleaner.of_signal(signal), pipeline.lines
+    if signal is Signal.LOGS and lines is not None:
+        return lambda batch: clean(lines.read(batch))
+    return clean
 
 
 def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bounds:

@@ -193,9 +193,9 @@ class TracerProxy(trace.Tracer):
             span = start(shape, None, legal, led)
         if type(span) is RecordingSpan:
             if not record_exception:
-                span.records_errors = False
+                span.detailed().records_errors = False
             if not set_status_on_exception:
-                span.marks_errors = False
+                span.detailed().marks_errors = False
         return span
 
     def _shape(self, tracing: Tracing, name: str, kind: SpanKind) -> SpanShape:

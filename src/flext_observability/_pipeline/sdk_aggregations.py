@@ -128,10 +128,11 @@ class _Parts:
         is_all = target._is_enabled()
         for storage in storages.values():
             for match in storage._get_or_init_view_instrument_match(target):
-                kind: type = type(match._aggregation)
-                if kind in self.merges and match._view._attribute_keys is None:
+                template = match._aggregation
+                is_known = type(template) in self.merges
+                if is_known and match._view._attribute_keys is None:
                     found.append(Stream(match, self))
-                elif kind is not self.drop:
+                elif type(template) is not self.drop:
                     is_all = False
         return Streams(target, storages, found, is_mergeable=is_all)
 
@@ -160,7 +161,8 @@ class Streams:
     def of(cls, target: Any) -> "Streams":
         """Find the streams of an SDK instrument, or of what stands in its place."""
         if isinstance(target, Counter | Histogram | Gauge) and is_mergeable():
-            with suppress(Exception):
+            # Not any exception: one of a signal handler is the host's.
+            with suppress(AttributeError, LookupError, TypeError):
                 return _Parts().streams(target)
         return cls(target)
 
@@ -182,19 +184,22 @@ def is_mergeable() -> bool:
 
     Tried on instruments of its own: two collections by a cumulative and a delta reader.
     """
-    try:
-        is_same = _agrees()
-        why = "gives other figures"
-    except Exception as error:  # noqa: BLE001 - whatever a newer SDK raises
-        is_same, why = False, f"{type(error).__name__}: {error}"
-    if not is_same:
-        say(
-            WARNING,
-            "this OpenTelemetry SDK cannot be given many measurements at once (%s); "
-            "each takes its own call, which is slower",
-            why,
-        )
-    return is_same
+    why = ""
+    for _ in range(2):  # an exception of a signal handler does not come again
+        try:
+            if _agrees():
+                return True
+            why = "it gives other figures"
+            break
+        except Exception as error:  # noqa: BLE001 - whatever a newer SDK raises
+            why = f"{type(error).__name__}: {error}"
+    say(
+        WARNING,
+        "this OpenTelemetry SDK cannot be given many measurements at once (%s); "
+        "each takes its own call, which is slower",
+        why,
+    )
+    return False
 
 
 def _agrees() -> bool:

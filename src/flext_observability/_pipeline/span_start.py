@@ -3,31 +3,32 @@
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import cast
+from typing import Any, cast
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
-    Span,
     SpanContext,
     SpanKind,
     TraceFlags,
-    TraceState,
 )
-from opentelemetry.util.types import Attributes
+from opentelemetry.util.types import AnyValue, Attributes
 
 from ..constants import FlextObservabilityConstants as C
 from ..correlation import attributes_variable, correlation_id_variable
 from ..traceparent import known_traces
 from .current import CONTEXT_VARIABLE, SPAN_KEY, is_known
 from .ids import take_offer
+from .record_parts import legal_time
 from .spans import (
     NO_STATE,
     SAMPLED,
     SAMPLED_RANDOM,
+    USUAL,
+    Heritage,
     RecordingSpan,
     SpanShape,
     UnsampledSpan,
@@ -55,7 +56,11 @@ _now_ns = time.time_ns
 def is_possible() -> bool:
     """Whether this process, and this release of the SDK, allow for spans of our own."""
     counts_itself = os.environ.get(_INTERNAL_METRICS, "").strip().lower() == "true"
-    return is_known() and not counts_itself and not unread_properties()
+    if counts_itself or not is_known() or unread_properties():
+        return False
+    # A context is a tuple, and is read as one.
+    parts = (1, 2, True, TraceFlags(3), NO_STATE)
+    return tuple(SpanContext(*parts)) == (*parts, True)
 
 
 def own_shape(
@@ -75,6 +80,9 @@ def own_shape(
 def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, object]:
     """Start a span under the current one and make it current.
 
+    What :func:`start` does by several functions is written out here for the usual
+    case, since the calls would take as long as all the rest.
+
     Args:
         shape: What it shares with others.
 
@@ -82,14 +90,63 @@ def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, obje
         The span, and the token that restores what was current.
     """
     current = _get_current()
-    span = _identified(shape, current.get(SPAN_KEY))
-    if type(span) is RecordingSpan:
-        _dress(span, shape, None)
-        if shape.tracing.has_processors:
-            shape.tracing.started(span, None)
+    parent = current.get(SPAN_KEY)
+    if type(parent) is RecordingSpan:
+        span = _new(RecordingSpan)
+        span.trace_id = parent.trace_id
+        span.span_id = _random_bits(64) or 1
+        span.parent_id = parent.span_id
+        span.heritage = parent.heritage
+        span.detail = None
+    elif parent is None and shape.takes_all:
+        span = _new(RecordingSpan)
+        span.trace_id = trace_id = _random_bits(128) or 1
+        span.span_id = span_id = _random_bits(64) or 1
+        span.parent_id = 0
+        span.heritage = USUAL
+        span.detail = None
+        _remember_root((trace_id, span_id, SAMPLED_RANDOM))
+    else:
+        found = _under_foreign(shape, parent)
+        if isinstance(found, UnsampledSpan):
+            return found, _make_current(_with_span(current, found))
+        span = found
+    span.shape = shape
+    span.correlation_id = _get_correlation_id()
+    stated = _get_context_attributes()
+    if stated or not shape.has_room:
+        _stamp(span, stated)
     context = Context(current)
     _put_key(context, SPAN_KEY, span)
-    return span, _make_current(context)
+    token = _make_current(context)
+    span.ended_ns = None
+    span.started_ns = _now_ns()
+    if shape.tracing.has_processors:
+        shape.tracing.started(span, None)
+    return span, token
+
+
+def start_current_with(
+    shape: SpanShape, attributes: Attributes
+) -> tuple[RecordingSpan | UnsampledSpan, object]:
+    """Start a span with attributes of its own and make it current."""
+    span = start(shape, None, attributes)
+    return span, _make_current(_with_span(_get_current(), span))
+
+
+def _with_span(current: Context, span: RecordingSpan | UnsampledSpan) -> Context:
+    context = Context(current)
+    _put_key(context, SPAN_KEY, span)
+    return context
+
+
+def _stamp(span: RecordingSpan, stated: Mapping[str, AnyValue]) -> None:
+    """Put on a span, as attributes of its own, what the context says."""
+    correlation_id, span.correlation_id = span.correlation_id, ""
+    if correlation_id:
+        span.put_attribute(C.ATTR_CORRELATION_ID, correlation_id)
+    if stated:
+        span.add_missing(stated)
 
 
 def start(
@@ -121,7 +178,7 @@ def start(
     if links:
         span.keep_links(links)
     if start_time is not None:
-        span.started_ns = start_time
+        span.started_ns = legal_time(start_time) or 0
     if shape.tracing.has_processors:
         shape.tracing.started(span, context)
     return span
@@ -130,34 +187,27 @@ def start(
 def _dress(span: RecordingSpan, shape: SpanShape, attributes: Attributes) -> None:
     """Put on a new span what its shape, its starter and the context say."""
     span.shape = shape
+    span.ended_ns = None
+    span.correlation_id = ""
     if attributes:
         span.begin_with(attributes)
-    correlation_id = _get_correlation_id()
-    if correlation_id:
-        if shape.has_room and not attributes:
-            span.correlation_id = correlation_id
-        else:
-            span.set_attribute(C.ATTR_CORRELATION_ID, correlation_id)
+    span.correlation_id = _get_correlation_id()
     stated = _get_context_attributes()
-    if stated:
-        span.add_missing(stated)
+    if attributes or stated or not shape.has_room:
+        _stamp(span, stated)
     span.started_ns = _now_ns()
 
 
 def _identified(shape: SpanShape, parent: object) -> RecordingSpan | UnsampledSpan:
     """Make a span with ids, under whatever the context holds as its span."""
-    if parent is None:
-        return _root(shape, _random_bits(128) or 1, SAMPLED_RANDOM)
     if type(parent) is not RecordingSpan:
         return _under_foreign(shape, parent)
     span = _new(RecordingSpan)
     span.trace_id = parent.trace_id
-    span.parent_id = parent.span_id
     span.span_id = _random_bits(64) or 1
-    if parent.flags != SAMPLED_RANDOM:
-        span.flags = parent.flags
-    if parent.state is not NO_STATE:
-        span.state = parent.state
+    span.parent_id = parent.span_id
+    span.heritage = parent.heritage
+    span.detail = None
     return span
 
 
@@ -165,38 +215,52 @@ def _root(shape: SpanShape, trace_id: int, flags: int) -> RecordingSpan | Unsamp
     """Make a span without a parent, if it is sampled."""
     span_id = _random_bits(64) or 1
     if trace_id & _LOW_64_BITS >= shape.tracing.bound:
-        return _unsampled(trace_id, span_id, flags & _RANDOM, NO_STATE)
+        return _unsampled(trace_id, span_id, (flags & _RANDOM, NO_STATE))
     span = _new(RecordingSpan)
     span.trace_id = trace_id
     span.span_id = span_id
-    if flags != SAMPLED_RANDOM:
-        span.flags = flags
+    span.parent_id = 0
+    span.heritage = USUAL if flags == SAMPLED_RANDOM else (flags, NO_STATE)
+    span.detail = None
     _remember_root((trace_id, span_id, flags))
     return span
 
 
 def _under_foreign(shape: SpanShape, parent: object) -> RecordingSpan | UnsampledSpan:
-    """Make a span under one that is not ours, or under one that is not sampled."""
-    span_id = _random_bits(64) or 1
+    """Make a span under one that is not ours, or not sampled, or under none."""
     if type(parent) is UnsampledSpan:
-        return _unsampled(parent.trace_id, span_id, parent.flags, parent.state)
-    context = parent.get_span_context() if isinstance(parent, Span) else None
-    if not isinstance(context, SpanContext) or not context.is_valid:
+        span_id = _random_bits(64) or 1
+        return _unsampled(parent.trace_id, span_id, parent.heritage)
+    context = None if parent is None else _context_of(parent)
+    if context is None:
         return _root(shape, _random_bits(128) or 1, SAMPLED_RANDOM)
-    is_random = context.trace_flags & _RANDOM
-    if not context.trace_flags.sampled:
-        state = context.trace_state
-        return _unsampled(context.trace_id, span_id, is_random, state)
+    span_id = _random_bits(64) or 1
+    trace_id, parent_id, is_remote, flags, state, _ = context
+    is_usual = flags == SAMPLED_RANDOM and state is NO_STATE
+    if not is_usual and not flags & SAMPLED:
+        return _unsampled(trace_id, span_id, (flags & _RANDOM, state))
     span = _new(RecordingSpan)
-    span.trace_id = context.trace_id
+    span.trace_id = trace_id
     span.span_id = span_id
-    span.parent_id = context.span_id
+    span.parent_id = parent_id
     span.parent_context = context
-    span.flags = SAMPLED | is_random
-    span.state = context.trace_state
-    if context.is_remote:
+    span.detail = None
+    span.heritage = USUAL if is_usual else (SAMPLED | flags & _RANDOM, state)
+    if is_remote:
+        span.detailed().is_parent_remote = True
         known_traces.add_local_root(span.get_span_context())
     return span
+
+
+def _context_of(parent: object) -> SpanContext | None:
+    """Give the context of a span that is not ours, ``None`` where there is none."""
+    try:
+        context: Any = parent.get_span_context()  # type: ignore[attr-defined]
+    except AttributeError:  # no span at all
+        return None
+    if type(context) is not SpanContext:
+        return None
+    return context if context.is_valid else None
 
 
 def _identified_by(
@@ -213,15 +277,12 @@ def _identified_by(
 
 
 def _has_trace(parent: object) -> bool:
-    return isinstance(parent, Span) and parent.get_span_context().is_valid
+    return _context_of(parent) is not None
 
 
-def _unsampled(
-    trace_id: int, span_id: int, flags: int, state: TraceState
-) -> UnsampledSpan:
+def _unsampled(trace_id: int, span_id: int, heritage: Heritage) -> UnsampledSpan:
     span = _new(UnsampledSpan)
     span.trace_id = trace_id
     span.span_id = span_id
-    span.flags = flags
-    span.state = state
+    span.heritage = heritage
     return span

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType, TracebackType
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
@@ -36,12 +36,18 @@ from opentelemetry.util.types import AnyValue, Attributes
 from ..constants import FlextObservabilityConstants as C
 from .exception_events import ExceptionEvent
 from .guards import is_plain, legal_attribute, legal_attributes
+from .record_parts import legal_time
 from .tracing import Tracing
 from .values import clean_attributes, clean_text
 
 SAMPLED = int(TraceFlags.SAMPLED)
 SAMPLED_RANDOM = SAMPLED | int(TraceFlags.RANDOM_TRACE_ID)
-NO_STATE = TraceState.get_default()
+# The very object that contexts without a state of their own hold.
+NO_STATE = SpanContext(1, 1, is_remote=False).trace_state
+# What a span takes over from its parent: flags and trace state.
+Heritage: TypeAlias = tuple[int, TraceState]
+USUAL: Heritage = (SAMPLED_RANDOM, NO_STATE)
+UNSAMPLED: Heritage = (int(TraceFlags.RANDOM_TRACE_ID), NO_STATE)
 UNSET = Status(StatusCode.UNSET)
 
 _SCALARS = frozenset({str, bool, int, float, bytes})
@@ -60,6 +66,7 @@ class SpanShape:
         "limits",
         "name",
         "scope",
+        "takes_all",
         "tracing",
     )
 
@@ -84,6 +91,7 @@ class SpanShape:
         self.kind = kind
         self.scope = scope
         self.tracing = tracing
+        self.takes_all = tracing.takes_all
         self.limits = tracing.limits
         self.attributes, self.dropped = within_limits(attributes, self.limits)
         most = self.limits.max_span_attributes
@@ -117,32 +125,61 @@ def within_limits(
     return dict(bounded), bounded.dropped
 
 
+class SpanDetail:
+    """What most spans do not have: it is made when the first of it comes."""
+
+    __slots__ = (
+        "attributes",
+        "dropped",
+        "events",
+        "is_parent_remote",
+        "links",
+        "marks_errors",
+        "name",
+        "records_errors",
+        "status",
+    )
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, Any] | None = None
+        """Once they differ from the shape's."""
+        self.dropped = 0
+        """Attributes that limits left out; counted with the former."""
+        self.events: BoundedList[Event] | None = None
+        self.links: BoundedList[Link] | None = None
+        self.name: str | None = None
+        """Where it is not the shape's."""
+        self.is_parent_remote = False
+        self.status = UNSET
+        # What leaving the span as a context manager does with an exception.
+        self.records_errors = True
+        self.marks_errors = True
+
+
+_NO_DETAIL = SpanDetail()
+
+
 class RecordingSpan(ReadableSpan, Span):
     """A sampled span that is under way, or over.
 
-    Class attributes are the defaults of instance fields: a span stores what differs.
+    Whoever makes one stores the fields that have no default here; defaults of a class
+    are slow to read and to replace.
     """
 
     shape: SpanShape
     trace_id: int
     span_id: int
+    parent_id: int
+    """0 of a root."""
+    heritage: Heritage
     started_ns: int
-    ended_ns: int | None = None
-    flags: int = SAMPLED_RANDOM
-    state: TraceState = NO_STATE
-    parent_id: int = 0  # of a span of ours; a foreign one has a context
-    parent_context: SpanContext | None = None
+    ended_ns: int | None
+    correlation_id: str
+    """Where the attributes are the shape's; ``""`` for none."""
+    detail: SpanDetail | None
     own_context: SpanContext | None = None
-    correlation_id: str = ""
-    new_name: str | None = None
-    held: dict[str, Any] | None = None  # attributes, once they differ from the shape's
-    held_dropped: int = 0
-    event_list: "BoundedList[Event] | None" = None
-    link_list: "BoundedList[Link] | None" = None
-    outcome: Status = UNSET
-    # What leaving it as a context manager does with an exception.
-    records_errors: bool = True
-    marks_errors: bool = True
+    parent_context: SpanContext | None = None
+    """Where the parent is no span of ours."""
 
     def __init__(self) -> None:
         """Refuse: tracers make spans."""
@@ -157,7 +194,7 @@ class RecordingSpan(ReadableSpan, Span):
     @property
     def context(self) -> SpanContext:
         """Ids, flags and trace state."""
-        return self.get_span_context()
+        return _context_of(self)
 
     @property
     def parent(self) -> SpanContext | None:
@@ -168,8 +205,8 @@ class RecordingSpan(ReadableSpan, Span):
             self.trace_id,
             self.parent_id,
             is_remote=False,
-            trace_flags=TraceFlags(self.flags),
-            trace_state=self.state,
+            trace_flags=TraceFlags(self.heritage[0]),
+            trace_state=self.heritage[1],
         )
 
     # -- reading
@@ -177,7 +214,8 @@ class RecordingSpan(ReadableSpan, Span):
     @property
     def name(self) -> str:
         """The name."""
-        return self.shape.name if self.new_name is None else self.new_name
+        name = (self.detail or _NO_DETAIL).name
+        return self.shape.name if name is None else name
 
     @property
     def kind(self) -> SpanKind:
@@ -197,38 +235,41 @@ class RecordingSpan(ReadableSpan, Span):
     @property
     def status(self) -> Status:
         """How it went."""
-        return self.outcome
+        return (self.detail or _NO_DETAIL).status
 
     @property
     def attributes(self) -> Mapping[str, AnyValue]:
         """The attributes, read-only."""
-        held = self.held
-        return MappingProxyType(self._initial() if held is None else held)
+        own = (self.detail or _NO_DETAIL).attributes
+        return MappingProxyType(self._initial() if own is None else own)
 
     @property
     def dropped_attributes(self) -> int:
         """How many attributes the limits left out."""
-        return self.held_dropped if self.held is not None else self.shape.dropped
+        detail = self.detail or _NO_DETAIL
+        return self.shape.dropped if detail.attributes is None else detail.dropped
 
     @property
     def events(self) -> Sequence[Event]:
         """The events, oldest first."""
-        return () if self.event_list is None else tuple(self.event_list)
+        return tuple((self.detail or _NO_DETAIL).events or ())
 
     @property
     def dropped_events(self) -> int:
         """How many events the limits left out."""
-        return 0 if self.event_list is None else self.event_list.dropped
+        events = (self.detail or _NO_DETAIL).events
+        return 0 if events is None else events.dropped
 
     @property
     def links(self) -> Sequence[Link]:
         """The links."""
-        return () if self.link_list is None else tuple(self.link_list)
+        return tuple((self.detail or _NO_DETAIL).links or ())
 
     @property
     def dropped_links(self) -> int:
         """How many links the limits left out."""
-        return 0 if self.link_list is None else self.link_list.dropped
+        links = (self.detail or _NO_DETAIL).links
+        return 0 if links is None else links.dropped
 
     @property
     def resource(self) -> Resource:
@@ -252,6 +293,7 @@ class RecordingSpan(ReadableSpan, Span):
 
     def readable(self) -> ReadableSpan:
         """Give a copy that is a plain object of the SDK."""
+        detail = self.detail or _NO_DETAIL
         attributes = BoundedAttributes(attributes=dict(self.attributes))
         attributes.dropped = self.dropped_attributes
         return ReadableSpan(
@@ -260,8 +302,8 @@ class RecordingSpan(ReadableSpan, Span):
             parent=self.parent,
             resource=self.resource,
             attributes=attributes,
-            events=self.event_list or (),
-            links=self.link_list or (),
+            events=detail.events or (),
+            links=detail.links or (),
             kind=self.kind,
             status=self.status,
             start_time=self.start_time,
@@ -278,21 +320,18 @@ class RecordingSpan(ReadableSpan, Span):
         """Show name and ids."""
         return f'{type(self).__name__}(name="{self.name}", context={self.context})'
 
-    def is_elaborate(self) -> bool:
-        """Whether it has more than ids, times, attributes and its shape's name."""
-        return (
-            self.outcome is not UNSET
-            or self.event_list is not None
-            or self.link_list is not None
-            or self.new_name is not None
-            or bool(self.state)
-        )
-
     # -- writing, which nothing does any more once the span has ended
 
     def is_recording(self) -> bool:
         """Whether it is under way."""
         return self.ended_ns is None
+
+    def detailed(self) -> SpanDetail:
+        """Give what most spans do not have, to be written."""
+        detail = self.detail
+        if detail is None:
+            detail = self.detail = SpanDetail()
+        return detail
 
     def _initial(self) -> dict[str, Any]:
         """Give the attributes of a span that nobody has touched."""
@@ -302,23 +341,29 @@ class RecordingSpan(ReadableSpan, Span):
         return {**shape.attributes, C.ATTR_CORRELATION_ID: self.correlation_id}
 
     def _writable(self) -> dict[str, Any]:
-        held = self.held
-        if held is None:
-            self.held_dropped = self.shape.dropped
-            held = self.held = dict(self._initial())
-        return held
+        detail = self.detailed()
+        own = detail.attributes
+        if own is None:
+            detail.dropped = self.shape.dropped
+            own = detail.attributes = dict(self._initial())
+        return own
 
     def set_attribute(self, key: Any, value: Any) -> None:
         """Set an attribute; any value is made legal."""
         if self.ended_ns is not None:
             return
         if type(key) is str and key and type(value) in _SCALARS:
-            limits = self.shape.limits
-            if type(value) is not str or limits.max_span_attribute_length is None:
-                self._keep(key, value, limits.max_span_attributes)
-                return
+            self.put_attribute(key, value)
+            return
         with suppress(Exception):  # whatever the value raises
             self._set_any({clean_text(key): legal_attribute(value)})
+
+    def put_attribute(self, key: str, value: Any) -> None:
+        """Set a legal attribute, within the limits."""
+        if self.shape.limits.max_span_attribute_length is None:
+            self._keep(key, value, self.shape.limits.max_span_attributes)
+        else:
+            self._set_any({key: value})
 
     def set_attributes(self, attributes: Any) -> None:
         """Set attributes; any values are made legal."""
@@ -331,7 +376,8 @@ class RecordingSpan(ReadableSpan, Span):
         shape = self.shape
         if shape.attributes:
             attributes = {**shape.attributes, **(attributes or {})}
-        self.held, self.held_dropped = within_limits(attributes, shape.limits)
+        detail = self.detailed()
+        detail.attributes, detail.dropped = within_limits(attributes, shape.limits)
 
     def add_missing(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes that it does not have; legal ones."""
@@ -348,19 +394,19 @@ class RecordingSpan(ReadableSpan, Span):
         )
         for key, value in made.items():
             self._keep(key, value, most)
-        self.held_dropped += made.dropped
+        self.detailed().dropped += made.dropped
 
     def _keep(self, key: str, value: Any, most: int | None) -> None:
         """Set a legal attribute as the SDK does: the oldest one makes room."""
-        held = self._writable()
-        held.pop(key, None)
-        if most is not None and len(held) >= most:
-            self.held_dropped += 1
+        own = self._writable()
+        own.pop(key, None)
+        if most is not None and len(own) >= most:
+            self.detailed().dropped += 1
             if not most:
                 return
             with suppress(StopIteration, KeyError, RuntimeError):  # another thread's
-                held.pop(next(iter(held)))
-        held[key] = value
+                own.pop(next(iter(own)))
+        own[key] = value
 
     def add_event(
         self, name: Any, attributes: Attributes = None, timestamp: int | None = None
@@ -384,11 +430,10 @@ class RecordingSpan(ReadableSpan, Span):
         )
 
     def _add_event(self, event: Event) -> None:
-        events = self.event_list
-        if events is None:
-            made: BoundedList[Event] = BoundedList(self.shape.limits.max_events)
-            events = self.event_list = made
-        events.append(event)
+        detail = self.detailed()
+        if detail.events is None:
+            detail.events = BoundedList(self.shape.limits.max_events)
+        detail.events.append(event)
 
     def add_link(self, context: Any, attributes: Attributes = None) -> None:
         """Add a link; what leads nowhere is left out."""
@@ -405,10 +450,10 @@ class RecordingSpan(ReadableSpan, Span):
     def keep_links(self, links: Sequence[Link]) -> None:
         """Add links whose attributes are legal, within the limits."""
         limits = self.shape.limits
-        kept = self.link_list
+        detail = self.detailed()
+        kept = detail.links
         if kept is None:
-            made: BoundedList[Link] = BoundedList(limits.max_links)
-            kept = self.link_list = made
+            kept = detail.links = BoundedList(limits.max_links)
         for link in links:
             context = link.context
             if not (context.is_valid or link.attributes or context.trace_state):
@@ -423,7 +468,7 @@ class RecordingSpan(ReadableSpan, Span):
     def update_name(self, name: Any) -> None:
         """Give it another name."""
         if self.ended_ns is None:
-            self.new_name = name if type(name) is str else clean_text(name)
+            self.detailed().name = name if type(name) is str else clean_text(name)
 
     def set_status(self, status: Any, description: Any = None) -> None:
         """Say how it went; OK is final, and unset says nothing."""
@@ -434,8 +479,8 @@ class RecordingSpan(ReadableSpan, Span):
             status = Status(status, text if status is StatusCode.ERROR else None)
         if not isinstance(status, Status) or status.status_code is StatusCode.UNSET:
             return
-        if self.outcome.status_code is not StatusCode.OK:
-            self.outcome = status
+        if self.status.status_code is not StatusCode.OK:
+            self.detailed().status = status
 
     def record_exception(
         self,
@@ -466,7 +511,7 @@ class RecordingSpan(ReadableSpan, Span):
 
     def end(self, end_time: int | None = None) -> None:
         """End it; only the first time counts."""
-        moment = time.time_ns() if end_time is None else end_time
+        moment = time.time_ns() if end_time is None else legal_time(end_time) or 0
         # Nothing is called between these two: one thread ends it.
         if self.ended_ns is not None:
             return
@@ -481,16 +526,14 @@ class RecordingSpan(ReadableSpan, Span):
     ) -> None:
         """End it; an exception is recorded and passes through."""
         if isinstance(error, Exception) and self.ended_ns is None:
-            if self.records_errors:
+            detail = self.detail or _NO_DETAIL
+            if detail.records_errors:
                 self.record_exception(error)
-            if self.marks_errors:
-                self._outcome_of(error)
+            if detail.marks_errors:
+                text = f"{type(error).__name__}: {clean_text(error)}"
+                self.set_status(Status(StatusCode.ERROR, text))
         with suppress(Exception):
             self.end()
-
-    def _outcome_of(self, error: Exception) -> None:
-        text = f"{type(error).__name__}: {clean_text(error)}"
-        self.set_status(Status(StatusCode.ERROR, text))
 
 
 class UnsampledSpan(NonRecordingSpan):
@@ -498,8 +541,7 @@ class UnsampledSpan(NonRecordingSpan):
 
     trace_id: int
     span_id: int
-    flags: int = int(TraceFlags.RANDOM_TRACE_ID)
-    state: TraceState = NO_STATE
+    heritage: Heritage
     own_context: SpanContext | None = None
     ended_ns = 0  # there is nothing to end
 
@@ -524,8 +566,8 @@ def _context_of(span: RecordingSpan | UnsampledSpan) -> SpanContext:
             span.trace_id,
             span.span_id,
             is_remote=False,
-            trace_flags=TraceFlags(span.flags),
-            trace_state=span.state,
+            trace_flags=TraceFlags(span.heritage[0]),
+            trace_state=span.heritage[1],
         )
     return known
 

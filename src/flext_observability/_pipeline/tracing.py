@@ -86,6 +86,8 @@ class Tracing:
         self.resource = resource
         self.limits = limits
         self.bound = bound
+        self.takes_all = bound >= _ALL
+        """Whether every root is sampled."""
         self._queues = tuple(queues)
         self._processors: tuple[SpanProcessor, ...] = ()
         self.has_processors = False
