@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -227,6 +228,28 @@ def test_many_alerts_of_one_name_are_bounded(service: WebService) -> None:
         alerts.resolve_alert(each.id).unwrap()
     fo.flush().unwrap()
     assert not is_firing(told(service)[-1])
+
+
+def test_many_threads(service: WebService) -> None:
+    """Eight threads at once: every change is counted once, every alert ends."""
+    alerts = start(service)
+
+    def work(thread: int) -> None:
+        for number in range(50):
+            raised = alerts.process_alert(alert(f"a{thread}_{number % 10}")).unwrap()
+            alerts.resolve_alert(raised.id).unwrap()
+
+    threads = [Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    fo.flush().unwrap()
+    counts = ledger()
+    assert counts.accepted == counts.delivered == 800
+    last = {each["labels"]["alertname"]: each for each in told(service)}
+    assert len(last) == 80
+    assert not any(map(is_firing, last.values()))
 
 
 def test_health_that_recovers_ends_its_alert(service: WebService) -> None:
@@ -525,6 +548,40 @@ def test_after_shutdown_nothing_is_told(service: WebService) -> None:
     fo.shutdown().unwrap()
     assert alerts.process_alert(alert()).success
     assert service.asked == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forks_while_alerts_are_raised(service: WebService) -> None:
+    """Eight forks beside a busy thread: no child hangs, each tells its own alert."""
+    program = (
+        PROGRAM
+        + """
+    import threading
+
+    ending = threading.Event()
+
+    def busy():
+        while not ending.is_set():
+            raised = fo.FlextAlert(name="busy", severity="info", message="m")
+            alerts.resolve_alert(alerts.process_alert(raised).data.id)
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    for number in range(8):
+        if os.fork() == 0:
+            alerts.process_alert(
+                fo.FlextAlert(name=f"child{number}", severity="info", message="m")
+            )
+            sys.exit(0)
+    for _ in range(8):
+        assert os.wait()[1] == 0
+    ending.set()
+    thread.join()
+    """
+    )
+    run_program(program, env={"ALERTMANAGER_URL": service.address}).ok()
+    names = {each["labels"]["alertname"] for each in told(service)}
+    assert names >= {f"child{number}" for number in range(8)}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
