@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from logging import ERROR
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
@@ -222,12 +223,16 @@ def _log_outcome(
         return
     attributes[C.ATTR_ERROR_TYPE] = failure.error_type
     attributes[C.ATTR_ERROR_CATEGORY] = failure.category.value
-    what = failure.error_type
+    what, captured = failure.error_type, None
     if operation.record_exception:
-        what = f"{what}: {failure.message}"
-        attributes |= failure.exception()
-    body = f"{operation.name} failed: {what}"
-    _emit("ERROR", body, attributes, C.EVENT_OPERATION_FAILED)
+        what, captured = f"{what}: {failure.message}", failure.captured
+    body, event = f"{operation.name} failed: {what}", C.EVENT_OPERATION_FAILED
+    lines = operation.lines
+    if lines is not None and lines.has_room:
+        lines.put_event(ERROR, body, attributes, event, captured)
+    else:
+        attributes |= {} if captured is None else captured.attributes()
+        _emit("ERROR", body, attributes, event)
 
 
 def _is_debug() -> bool:

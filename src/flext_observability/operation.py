@@ -21,6 +21,7 @@ from .constants import FlextObservabilityConstants as C
 from .own_log import WARNING, say
 
 if TYPE_CHECKING:
+    from ._pipeline.log_lines import LineSink
     from ._pipeline.pipeline import Pipeline
     from ._pipeline.spans import RecordingSpan, SpanShape, UnsampledSpan
 
@@ -60,6 +61,8 @@ class Operation:
         """Starts such a span and makes it current."""
         self.is_alone = True
         """Whether there is no pipeline, and none to come at the next call."""
+        self.lines: LineSink | None = None
+        """Takes what is logged about calls, where the pipeline has such a thing."""
         runtime.follow(self)
 
     def follow(self, pipeline: "Pipeline | None") -> None:
@@ -69,6 +72,7 @@ class Operation:
         """
         self.shape = None
         self.is_alone = not runtime.is_running()
+        self.lines = None if pipeline is None else pipeline.lines
         if pipeline is None or pipeline.tracing is None or self._capture:
             return
         if pipeline.config.log_level == "DEBUG":

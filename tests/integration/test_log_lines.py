@@ -116,6 +116,8 @@ WAYS: dict[str, Way] = {
     "added": changed(lambda record: setattr(record, "tenant", "t1")),
     "no path": changed(lambda record: setattr(record, "pathname", None)),
     "odd line": changed(lambda record: setattr(record, "lineno", "x")),
+    "list of a path": changed(lambda record: setattr(record, "pathname", ["x"])),
+    "level of another kind": changed(lambda record: setattr(record, "levelno", 30.5)),
     "no time": changed(lambda record: setattr(record, "created", 0.5)),
     "context": within(said("in context"), tenant="t1", order=7),
     "context, extra": within(said("in context", tenant="own"), tenant="t1"),

@@ -258,10 +258,13 @@ class Cleaner:
     # -- log records
 
     def logs(self, records: Sequence[ReadableLogRecord]) -> list[ReadableLogRecord]:
-        """Clean a batch of log records."""
+        """Clean a batch of log records, and of what reads like them."""
         return [self._safely(self._log, self._bare_log, record) for record in records]
 
     def _log(self, record: ReadableLogRecord) -> ReadableLogRecord:
+        line: object = record
+        if isinstance(line, LineRecord):
+            return cast("ReadableLogRecord", self._line(line))
         own, values = record.log_record, self._values
         made: dict[str, Any] = {
             "timestamp": legal_time(own.timestamp),
@@ -280,6 +283,22 @@ class Cleaner:
         if same and scope is record.instrumentation_scope:
             return record
         return self._changed_log(record, made, scope)
+
+    def _line(self, line: LineRecord) -> LineRecord:
+        """Clean what the log bridge did not make itself."""
+        values, attributes = self._values, line.attributes
+        if line.has_own_attributes:
+            line.attributes = values.attributes(attributes)
+        elif attributes is not None:
+            line.attributes = values.shared(attributes)
+        line.timestamp = legal_time(line.timestamp)
+        line.body = values.line(line.body) if type(line.body) is str else line.body
+        line.instrumentation_scope = self._scopes.clean(line.instrumentation_scope)
+        if line.trace_id or line.span_id:
+            line.trace_id = legal_id(line.trace_id, 16)
+            line.span_id = legal_id(line.span_id, 8)
+            line.trace_flags = legal_flags(line.trace_flags)
+        return line
 
     def _changed_log(
         self,

@@ -137,15 +137,15 @@ class LogBridge:
         """Emit a record; never raises, never recurses."""
         if record.levelno < self.level or self._busy.now:
             return
-        is_ours = self._is_ours.get(record.name)
-        if is_ours is None:
-            is_ours = self._judge(record.name)
-        context = get_current()
-        # The usual case, before a call.
-        if is_ours or ((context or in_delivery.get()) and is_exporting(context)):
-            return
         self._busy.now = True
         try:
+            is_ours = self._is_ours.get(record.name)
+            if is_ours is None:
+                is_ours = self._judge(record.name)
+            context = get_current()
+            # The usual case is told without a call.
+            if is_ours or ((context or in_delivery.get()) and is_exporting(context)):
+                return
             lines = self.lines
             if lines is None or not lines.is_open or not _take(lines, record, context):
                 self._emit(record)
@@ -183,10 +183,12 @@ class LogBridge:
 
 def _take(lines: LineSink, record: LogRecord, context: Context) -> bool:
     """Catch a line in its fields; say whether it is one that has no more to it."""
-    message, arguments = record.msg, record.args
+    message, created_s, level = record.msg, record.created, record.levelno
     if record.exc_info or record.stack_info or type(message) is not str:
         return False
-    if arguments or type(record) is not LogRecord:
+    if type(created_s) is not float or type(level) is not int:
+        return False
+    if record.args or type(record) is not LogRecord:
         try:
             message = record.getMessage()
         except Exception:  # noqa: BLE001 - wrong number of % arguments, failing __str__
@@ -205,9 +207,9 @@ def _take(lines: LineSink, record: LogRecord, context: Context) -> bool:
         return False
     lines.put(
         (
-            record.created,
+            created_s,
             time.time_ns(),
-            record.levelno,
+            level,
             message,
             record.name,
             record.pathname,

@@ -5,9 +5,11 @@ collector only, nobody needs the record itself: what the encoder reads is made o
 line later, outside the program's time.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk.resources import Resource
@@ -16,9 +18,14 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, TraceFlags
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
+from ..correlation import context_attributes, explicit_correlation_id
+from .exceptions import CapturedException
+from .processors import stated_attributes
 from .values import clean_attributes, clean_text
 
 _SITES_KEPT = 4096
+# Attributes of an event of ours, and what the context may say about it.
+_MOST = 64
 _SCOPES_KEPT = 1000
 _PLAIN = frozenset({str, bool, int, float})
 _SEVERITIES = (
@@ -28,6 +35,8 @@ _SEVERITIES = (
     (40, SeverityNumber.WARN, "WARN"),
     (50, SeverityNumber.ERROR, "ERROR"),
 )
+_severities: dict[int, tuple[SeverityNumber, str]] = {}
+_LEVELS_KEPT = 100
 Attributes = Mapping[str, AnyValue]
 
 
@@ -41,6 +50,13 @@ def severity_of(level: int) -> tuple[SeverityNumber, str]:
         if level < bound:
             return number, text
     return SeverityNumber.FATAL, "FATAL"
+
+
+def _kept_severity(level: int) -> tuple[SeverityNumber, str]:
+    if len(_severities) >= _LEVELS_KEPT:
+        _severities.clear()
+    found = _severities[level] = severity_of(level)
+    return found
 
 
 Line = tuple[
@@ -72,6 +88,7 @@ class LineRecord:
         "body",
         "dropped_attributes",
         "event_name",
+        "has_own_attributes",
         "instrumentation_scope",
         "observed_timestamp",
         "resource",
@@ -89,12 +106,16 @@ class LineRecord:
         attributes: Attributes,
         resource: Resource,
         scope: InstrumentationScope | None,
+        *,
+        has_own_attributes: bool,
     ) -> None:
         """Take a line apart.
 
         Args:
             line: Whose.
             attributes: All of it.
+            has_own_attributes: Whether they are those of this record only. Otherwise
+                all lines from one place share one object, which never changes.
             resource: Who logs.
             scope: The logger.
         """
@@ -107,10 +128,12 @@ class LineRecord:
         self.trace_flags: TraceFlags | None = span.trace_flags
         self.severity_number: SeverityNumber | None
         self.severity_text: str | None
-        self.severity_number, self.severity_text = severity_of(level)
+        severity = _severities.get(level) or _kept_severity(level)
+        self.severity_number, self.severity_text = severity
         self.body: AnyValue = text
         self.attributes: Attributes | None = attributes
         self.event_name: str | None = None
+        self.has_own_attributes = has_own_attributes
         self.dropped_attributes = 0
         self.resource = resource
         self.instrumentation_scope = scope
@@ -130,6 +153,64 @@ class LineRecord:
         return self
 
 
+class EventLine:
+    """An event of ours, as it was when it happened; see :data:`Line`."""
+
+    __slots__ = (
+        "attributes",
+        "body",
+        "captured",
+        "level",
+        "moment_ns",
+        "name",
+        "span",
+        "stated",
+    )
+
+    def __init__(
+        self,
+        level: int,
+        body: str,
+        attributes: dict[str, AnyValue],
+        name: str,
+        captured: CapturedException | None,
+    ) -> None:
+        """Take it down.
+
+        Args:
+            level: Of standard logging.
+            body: What is said.
+            attributes: Legal and plain ones; nobody changes them any more.
+            name: Of the event.
+            captured: Its exception, whose stack is put into words later.
+        """
+        self.moment_ns = time.time_ns()
+        self.level = level
+        self.body = body
+        self.attributes = attributes
+        self.name = name
+        self.captured = captured
+        self.span = trace.get_current_span().get_span_context()
+        self.stated = stated_attributes(explicit_correlation_id(), context_attributes())
+
+    def record(
+        self, resource: Resource, scope: InstrumentationScope | None
+    ) -> LineRecord:
+        """Give what the encoder reads."""
+        attributes = self.attributes
+        if self.captured is not None:
+            attributes |= self.captured.attributes()
+        for name, value in self.stated.items():
+            attributes.setdefault(name, value)
+        line = (
+            *(0.0, self.moment_ns, self.level, self.body, "", None, None, None),
+            *(self.span, None, None),
+        )
+        made = LineRecord(line, attributes, resource, scope, has_own_attributes=True)
+        made.timestamp, made.event_name = self.moment_ns, self.name
+        return made
+
+
 class LineSink:
     """Takes the lines of the log bridge for one pipeline, and reads them later."""
 
@@ -142,12 +223,28 @@ class LineSink:
         """
         self.is_open = False
         """Whether a line may be given here instead of to the provider."""
-        self.put: Callable[[Line], None] = _discard
+        self.put: Callable[[Line | EventLine], None] = _discard
         """Takes lines into the queue of records."""
         self._provider = provider
         self._limit = attribute_limit
         self._sites: dict[tuple[object, ...], dict[str, AnyValue]] = {}
         self._scopes: dict[str, InstrumentationScope | None] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether an event of ours, with all its attributes, may be given here."""
+        return self.is_open and (self._limit is None or self._limit >= _MOST)
+
+    def put_event(
+        self,
+        level: int,
+        body: str,
+        attributes: dict[str, AnyValue],
+        name: str,
+        captured: CapturedException | None,
+    ) -> None:
+        """Take an event of ours; see :class:`EventLine`."""
+        self.put(EventLine(level, body, attributes, name, captured))
 
     def fits(self, attributes: Attributes) -> bool:
         """Whether the SDK would take these attributes as they are."""
@@ -157,22 +254,37 @@ class LineSink:
 
     def read(self, records: Sequence[Any]) -> list[Any]:
         """Give records for lines; what is one already stays."""
-        return [self._read(cast("Line", r)) if type(r) is tuple else r for r in records]
+        return [self._read(record) for record in records]
 
-    def _read(self, line: Line) -> LineRecord:
+    def _read(self, record: Any) -> Any:
+        if type(record) is tuple:
+            return self._read_line(cast("Line", record))
+        if type(record) is EventLine:
+            return record.record(self._provider.resource, self._scope(C.SCOPE_NAME))
+        return record
+
+    def _read_line(self, line: Line) -> LineRecord:
         *_, logger, path, function, number, _, extra, stated = line
         attributes: Attributes = self._site(path, function, number)
-        if extra or stated:
+        has_own = bool(extra or stated)
+        if has_own:
             attributes = {**(extra or {}), **attributes}
             for name, value in (stated or {}).items():
                 attributes.setdefault(name, value)
         return LineRecord(
-            line, attributes, self._provider.resource, self._scope(logger)
+            line,
+            attributes,
+            self._provider.resource,
+            self._scope(logger),
+            has_own_attributes=has_own,
         )
 
     def _site(self, *key: object) -> dict[str, AnyValue]:
         """Give the place in the code: one object for all lines from there."""
-        known = self._sites.get(key)
+        try:
+            known = self._sites.get(key)
+        except Exception:  # noqa: BLE001 - a filter put something else there
+            return site_attributes(*key)
         if known is None:
             if len(self._sites) >= _SITES_KEPT:
                 self._sites.clear()

@@ -134,8 +134,13 @@ class Redactor:
             _keep(self._parameters, name, known)
         return known
 
-    def text(self, text: str) -> str:
-        """Take secrets out of a text; the same object when it holds none."""
+    def text(self, text: str, *, recurs: bool = True) -> str:
+        """Take secrets out of a text; the same object when it holds none.
+
+        Args:
+            text: A legal one.
+            recurs: Whether it may come again, so that it pays to remember it.
+        """
         if text in self._clean:
             return text
         found = text
@@ -148,7 +153,7 @@ class Redactor:
         except Exception as error:  # noqa: BLE001 - whatever a pattern meets
             self._say("redact_patterns", error)
             return REDACTED
-        if found is text and len(text) <= _TEXT_LENGTH_KEPT:
+        if recurs and found is text and len(text) <= _TEXT_LENGTH_KEPT:
             if len(self._clean) >= _TEXTS_KEPT:
                 self._clean.clear()
             self._clean.add(text)

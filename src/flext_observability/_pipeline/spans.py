@@ -35,6 +35,7 @@ from opentelemetry.util.types import AnyValue, Attributes
 
 from ..constants import FlextObservabilityConstants as C
 from .exception_events import ExceptionEvent
+from .exceptions import CapturedException
 from .guards import is_plain, legal_attribute, legal_attributes
 from .record_parts import legal_time
 from .tracing import Tracing
@@ -501,13 +502,33 @@ class RecordingSpan(ReadableSpan, Span):
                 )
             )
 
-    def note_failure(self, event: Event | None, attributes: Mapping[str, Any]) -> None:
-        """Put on it what is known to be legal; whoever calls this ends it next."""
-        most = self.shape.limits.max_span_attributes
-        for key, value in attributes.items():
-            self._keep(key, value, most)
-        if event is not None:
-            self._add_event(event)
+    def note_failure(
+        self,
+        error: CapturedException | None,
+        attributes: Mapping[str, str],
+        description: str,
+    ) -> None:
+        """Say how it failed.
+
+        Args:
+            error: What was raised, if that shall be told.
+            attributes: Legal ones.
+            description: Of the status.
+        """
+        if self.ended_ns is not None:
+            return
+        limits, own = self.shape.limits, self._writable()
+        most = limits.max_span_attributes
+        if most is None or len(own) + len(attributes) <= most:
+            own.update(attributes)
+        else:
+            for key, value in attributes.items():
+                self._keep(key, value, most)
+        if error is not None:
+            self._add_event(ExceptionEvent(error, limits, {}))
+        detail = self.detailed()
+        if detail.status.status_code is not StatusCode.OK:
+            detail.status = Status(StatusCode.ERROR, description)
 
     def end(self, end_time: int | None = None) -> None:
         """End it; only the first time counts."""
