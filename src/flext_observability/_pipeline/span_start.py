@@ -269,7 +269,8 @@ def _context_of(parent: object) -> SpanContext | None:
         context: object = cast("Span", parent).get_span_context()
     except AttributeError:  # no span at all
         return None
-    is_parent = type(context) is SpanContext and context.is_valid
+    # The last of its parts is whether it is valid; the property would cost a call.
+    is_parent = type(context) is SpanContext and tuple.__getitem__(context, 5)
     return cast("SpanContext", context) if is_parent else None
 
 
