@@ -17,10 +17,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.figures import Figure, markdown_tables, missing, print_tables
+from benchmarks.figures import Figure, markdown_tables, print_tables
 from benchmarks.harness import ROOT, cores
 
 RESULTS = ROOT / "benchmarks" / "results.md"
@@ -49,26 +48,8 @@ PACKAGES = (
 )
 
 
-def encoding_figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark is told
-    """Measure the encoder, once its benchmark gives `figures` like the others."""
-    measure = None
-    if find_spec("benchmarks.bench_encoding"):
-        module = import_module("benchmarks.bench_encoding")
-        measure = getattr(module, "figures", None)
-    if measure is not None:
-        measured: list[Figure] = measure(quick)
-        return measured
-    note = "benchmarks/bench_encoding.py gives no figures yet"
-    return [
-        missing("encoder, 5 attributes, own spans", "≤ 0.15", note),
-        missing("encoder, 5 attributes, SDK spans", "≤ 0.35", note),
-    ]
-
-
 def figures_of(name: str, quick: bool) -> list[Figure]:  # noqa: FBT001 - same
     """Run one benchmark."""
-    if name == "bench_encoding":
-        return encoding_figures(quick)
     measured: list[Figure] = import_module(f"benchmarks.{name}").figures(quick)
     return measured
 
