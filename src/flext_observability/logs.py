@@ -12,8 +12,8 @@ from opentelemetry import trace
 from opentelemetry.util.types import AnyValue
 
 from . import runtime
-from ._pipeline.log_lines import severity_of
 from ._pipeline.redaction import Redactor
+from ._pipeline.severities import severity_of
 from ._pipeline.values import (
     clean_attributes,
     clean_text,

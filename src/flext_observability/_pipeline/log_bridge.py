@@ -21,9 +21,10 @@ from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
 from ..correlation import context_attributes, explicit_correlation_id
-from .log_lines import LineSink, severity_of, site_attributes
+from .log_lines import LineSink, site_attributes
 from .own_work import in_delivery, is_exporting
 from .processors import stated_attributes
+from .severities import severity_of
 from .values import (
     clean_attributes,
     clean_text,

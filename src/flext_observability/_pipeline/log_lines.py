@@ -8,7 +8,6 @@ line later, outside the program's time.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -16,40 +15,13 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, TraceFlags
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
+from .severities import severity_of
 from .values import clean_attributes, clean_text
 
 _SITES_KEPT = 4096
 _SCOPES_KEPT = 1000
 _PLAIN = frozenset({str, bool, int, float})
-_SEVERITIES = (
-    (10, SeverityNumber.TRACE, "TRACE"),
-    (20, SeverityNumber.DEBUG, "DEBUG"),
-    (30, SeverityNumber.INFO, "INFO"),
-    (40, SeverityNumber.WARN, "WARN"),
-    (50, SeverityNumber.ERROR, "ERROR"),
-)
-_severities: dict[int, tuple[SeverityNumber, str]] = {}
-_LEVELS_KEPT = 100
 Attributes = Mapping[str, AnyValue]
-
-
-def severity_of(level: int) -> tuple[SeverityNumber, str]:
-    """Give severity number and text of a standard logging level.
-
-    Levels between the named ones keep the severity of the named one below, as the
-    mapping of the OTel log data model asks for.
-    """
-    for bound, number, text in _SEVERITIES:
-        if level < bound:
-            return number, text
-    return SeverityNumber.FATAL, "FATAL"
-
-
-def _kept_severity(level: int) -> tuple[SeverityNumber, str]:
-    if len(_severities) >= _LEVELS_KEPT:
-        _severities.clear()
-    found = _severities[level] = severity_of(level)
-    return found
 
 
 Line = tuple[
@@ -119,10 +91,7 @@ class LineRecord:
         self.trace_id: int | None = span.trace_id
         self.span_id: int | None = span.span_id
         self.trace_flags: TraceFlags | None = span.trace_flags
-        self.severity_number: SeverityNumber | None
-        self.severity_text: str | None
-        severity = _severities.get(level) or _kept_severity(level)
-        self.severity_number, self.severity_text = severity
+        self.severity_number, self.severity_text = severity_of(level)
         self.body: AnyValue = text
         self.attributes: Attributes | None = attributes
         self.event_name: str | None = None

@@ -11,6 +11,7 @@ attributes out, a newer SDK), every measurement takes the public call.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
@@ -31,7 +32,7 @@ TAKE_ALL = 1e18
 # A measurement that exceeds those before by this is worth an exemplar. A factor bounds
 # how many there can be while everything gets slower and slower.
 _CLEARLY = 1.25
-_NO_ROW = OperationKey("", "", ""), ()
+_NO_ROW = OperationKey("", "", ""), (), 0
 _INSTRUMENTS = 1000
 _ORPHANS = 1000
 
@@ -115,6 +116,7 @@ class Series:
     __slots__ = (
         "__weakref__",
         "_measurements",
+        "began_ns",
         "done",
         "high",
         "instrument",
@@ -145,6 +147,7 @@ class Series:
         self.instrument = instrument
         self.labels = labels
         self.key = key
+        self.began_ns = time.monotonic_ns()
         self.pending: list[float] = []
         """Values the SDK has not seen, in the order they came."""
         self.recorded: list[float] = []
@@ -199,7 +202,7 @@ class Series:
             heir = Series(self._measurements, self.instrument, self.labels, self.key)
             heir.pending, heir.recorded = self.pending, self.recorded
             heir.unmerged, heir.leaving = self.unmerged, self.leaving
-            heir.done = self.done
+            heir.done, heir.began_ns = self.done, self.began_ns
             self._measurements.orphans.append(heir)
 
 
@@ -334,7 +337,7 @@ class Measurements:
             splits: set[Bounds] = set(streams.bounds) if streams is not None else set()
             row = Row(*_NO_ROW)
             if series.key is not None and instrument.bounds_s is not None:
-                row = totals.row(series.key, instrument.bounds_s)
+                row = totals.row(series.key, instrument.bounds_s, series.began_ns)
                 splits.add(row.bounds_s)
             unmerged = series.unmerged
             counted = Digest()
