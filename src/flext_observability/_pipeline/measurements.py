@@ -23,6 +23,8 @@ from .operations import NS, OperationKey, OperationTotals, Row
 if TYPE_CHECKING:
     from .sdk_aggregations import Streams
 
+FindStreams = Callable[[Any], "Streams"]
+
 PENDING_LIMIT = 1024
 """Values that wait in one series; the next one takes them together."""
 FIRST = float("-inf")
@@ -84,21 +86,19 @@ class Instrument:
             value /= self.per_unit
         getattr(self._made, self._method)(value, labels, context)
 
-    def streams(self) -> "Streams":
+    def streams(self, find: "FindStreams") -> "Streams":
         """Give what the SDK collects from this instrument now."""
-        from .sdk_aggregations import Streams
-
         if self._made is None:
             self._made = self._make()
         target = self._made.target
         streams = self._streams
         if streams is None or not streams.is_current(target):
-            self._streams = streams = Streams.of(target)
+            self._streams = streams = find(target)
         return streams
 
-    def high_after(self, value: float) -> float:
+    def high_after(self, value: float, find: "FindStreams") -> float:
         """Give the ``high`` of a series that just took the public call."""
-        if not self.streams().is_mergeable:
+        if not self.streams(find).is_mergeable:
             return FIRST
         if self._method == "record":
             return min(value * _CLEARLY, TAKE_ALL)
@@ -184,9 +184,10 @@ class Series:
             self.recorded.append(value)
             if len(self.recorded) > PENDING_LIMIT:
                 self.drain()
-        if self._measurements.is_attached:
+        find = self._measurements.find
+        if find is not None:
             instrument.measure(value, self.labels, context)
-            self.high = instrument.high_after(value)
+            self.high = instrument.high_after(value, find)
 
     def drain(self) -> None:
         """Take together what is pending."""
@@ -216,8 +217,8 @@ class Measurements:
 
     def __init__(self, totals: OperationTotals) -> None:
         self._totals = totals
-        self.is_attached = False
-        """Whether a pipeline is there that takes measurements."""
+        self.find: FindStreams | None = None
+        """Finds the streams of an instrument, while a pipeline takes measurements."""
         self._series: WeakValueDictionary[int, Series] = WeakValueDictionary()
         self._instruments: dict[object, Instrument] = {}
         self.orphans: list[Series] = []
@@ -294,7 +295,7 @@ class Measurements:
 
     def high_at_first(self, series: Series) -> float:
         """Give the ``high`` of a series that the pipeline has not seen."""
-        if self.is_attached or series.key is None:
+        if self.find is not None or series.key is None:
             return FIRST
         return TAKE_ALL  # only counted
 
@@ -308,7 +309,8 @@ class Measurements:
         """Take together what is pending in a series."""
         if not self._is_paused:
             # The SDK's locks, if need be, before ours.
-            streams = series.instrument.streams() if self.is_attached else None
+            find = self.find
+            streams = series.instrument.streams(find) if find else None
             self._drain(series, streams)
 
     def _is_interrupted(self) -> bool:
@@ -393,11 +395,12 @@ class Measurements:
 
     def _collect_one(self, series: Series) -> None:
         if not series.is_empty():
-            streams = series.instrument.streams() if self.is_attached else None
+            find = self.find
+            streams = series.instrument.streams(find) if find else None
             self._drain(series, streams)
             if streams is not None:
                 self._merge(series, streams)
-        if self.is_attached:
+        if self.find is not None:
             series.high = FIRST
 
     def _merge(self, series: Series, streams: "Streams") -> None:
@@ -422,9 +425,13 @@ class Measurements:
         self._is_paused = True
         self.collect()
 
-    def resume(self, *, is_attached: bool) -> None:
-        """Go on with another pipeline, or with none."""
-        self.is_attached = is_attached
+    def resume(self, find: "FindStreams | None") -> None:
+        """Go on with another pipeline, or with none.
+
+        Args:
+            find: Finds the streams of its instruments; ``None`` for no pipeline.
+        """
+        self.find = find
         for series in self._all():
             series.high = self.high_at_first(series)
         self._is_paused = False
