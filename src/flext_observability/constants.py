@@ -156,6 +156,7 @@ class FlextObservabilityConstants:
     ATTR_CODE_STACKTRACE: Final = "code.stacktrace"
     ATTR_ERROR_TYPE: Final = "error.type"
     ATTR_EXCEPTION_TYPE: Final = "exception.type"
+    ATTR_EXCEPTION_ESCAPED: Final = "exception.escaped"
     ATTR_EXCEPTION_MESSAGE: Final = "exception.message"
     ATTR_EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 

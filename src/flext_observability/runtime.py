@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from logging import getLevelNamesMapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-from weakref import finalize
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from weakref import WeakSet, finalize
 
 from ._pipeline.measurements import Measurements
 from ._pipeline.operations import OperationTotals
@@ -38,6 +38,14 @@ T = TypeVar("T")
 _KEPT_LIMIT = 10_000
 
 
+class Follower(Protocol):
+    """Keeps something that belongs to the pipeline of the moment."""
+
+    def follow(self, pipeline: "Pipeline | None") -> None:
+        """Take what belongs to that pipeline, or to none; never raises."""
+        ...
+
+
 class _State:
     """Everything that is one per process."""
 
@@ -57,6 +65,8 @@ class _State:
         # of its gRPC channel would touch threads that do not exist here.
         self._inherited: list[Pipeline] = []
         self.is_asleep = False
+        self._followers_lock = ForkSafeLock()
+        self._followers: WeakSet[Follower] = WeakSet()
 
     # -- the providers OTel was given
 
@@ -161,9 +171,20 @@ class _State:
         measurements.resume(find)
         tracers.exchange(pipeline and pipeline.tracer_provider)
         loggers.exchange(pipeline and pipeline.logger_provider)
+        self._tell_followers(pipeline)
         if self._bridge is not None:
             self._bridge.lines = None if pipeline is None else pipeline.lines
         self._install_globals(pipeline)
+
+    def _tell_followers(self, pipeline: "Pipeline | None") -> None:
+        with self._followers_lock:
+            for follower in list(self._followers):
+                follower.follow(pipeline)
+
+    def add_follower(self, follower: "Follower") -> None:
+        with self._followers_lock:
+            self._followers.add(follower)
+            follower.follow(self.pipeline)
 
     def _install_globals(self, pipeline: "Pipeline | None") -> None:
         from opentelemetry import propagate
@@ -335,6 +356,7 @@ class _State:
         tracers, meters, loggers = self.proxies()
         for proxy in (meters, tracers, loggers):
             proxy.exchange(Awakening(partial(self._awakened, proxy)))
+        self._tell_followers(None)
 
     def inherited(self) -> "Pipeline | None":
         """Give the parent's pipeline in a forked child that has none of its own yet."""
@@ -481,6 +503,11 @@ def operations() -> OperationTotals:
     """Give the totals of monitored calls, with every call that has ended."""
     measurements.read()
     return _operations
+
+
+def follow(follower: Follower) -> None:
+    """Let an object follow every pipeline, from the present one on, while it lives."""
+    state.add_follower(follower)
 
 
 def kept(key: str, make: "Callable[[], T]") -> "T":

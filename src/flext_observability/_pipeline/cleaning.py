@@ -20,6 +20,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
 from ..config import FlextObservabilityConfig
+from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from .log_lines import LineRecord
 from .metric_cleaning import MetricCleaner
@@ -33,12 +34,14 @@ from .record_parts import (
     legal_time,
 )
 from .redaction import Callback, Redactor, Report
+from .spans import UNSET, USUAL, RecordingSpan, SpanDetail, SpanShape
 from .value_cleaning import ValueCleaner, bounded
 from .values import UNPRINTABLE, set_limits
 
 T = TypeVar("T")
 # Where the SDK is told to keep any number of attributes, we keep that many.
 _ATTRIBUTES_LIMIT = 1000
+_UINT64_END = 1 << 64
 _NO_CONTEXT = SpanContext(0, 0, is_remote=False)
 
 
@@ -69,6 +72,7 @@ class Cleaner:
         self._report = report
         self._values = ValueCleaner(self.redactor, attribute_limit)
         self._scopes = ScopeCleaner(self._values)
+        self._clean_id = ""  # the latest correlation id, known to be clean
         self._metrics = MetricCleaner(self._values, self._scopes)
 
     @classmethod
@@ -108,7 +112,12 @@ class Cleaner:
 
     def spans(self, records: Sequence[ReadableSpan]) -> list[ReadableSpan]:
         """Clean a batch of finished spans."""
-        return [self._safely(self._span, self._bare_span, span) for span in records]
+        return [
+            span
+            if type(span) is RecordingSpan and self._is_plainly_clean(span)
+            else self._safely(self._span, self._bare_span, span)
+            for span in records
+        ]
 
     def _safely(self, clean: Callable[[T], T], bare: Callable[[T], T], record: T) -> T:
         try:
@@ -160,6 +169,52 @@ class Cleaner:
             start_time=made[5],
             end_time=made[6],
             instrumentation_scope=made[7],
+        )
+
+    def _is_plainly_clean(self, span: RecordingSpan) -> bool:
+        """Whether a span of ours needs no closer look: the usual case; never raises."""
+        shape, detail, told = span.shape, span.detail, span.correlation_id
+        if shape.is_clean is None:
+            shape.is_clean = self._is_clean_shape(shape)
+        if (
+            not shape.is_clean
+            or (span.heritage is not USUAL and span.heritage[1])
+            or not 0 <= span.started_ns <= (span.ended_ns or 0) < _UINT64_END
+        ):
+            return False
+        if told and told is not self._clean_id:
+            if not self._is_clean_id(told):
+                return False
+            self._clean_id = told
+        return detail is None or self._is_clean_detail(detail)
+
+    def _is_clean_id(self, text: str) -> bool:
+        if self.redactor.spares(text):
+            return True
+        return self._values.value(C.ATTR_CORRELATION_ID, text) is text
+
+    def _is_clean_detail(self, detail: SpanDetail) -> bool:
+        """Whether there is nothing but clean attributes in it."""
+        if (
+            detail.events is not None
+            or detail.links is not None
+            or detail.name is not None
+            or detail.status is not UNSET
+        ):
+            return False
+        own = detail.attributes
+        try:
+            return own is None or self._values.attributes(own, detail.dropped) is own
+        except Exception:  # noqa: BLE001 - hostile values; the closer look copes
+            return False
+
+    def _is_clean_shape(self, shape: SpanShape) -> bool:
+        values, scope = self._values, shape.scope
+        return (
+            values.text(shape.name) is shape.name
+            and values.attributes(shape.attributes) is shape.attributes
+            and self._scopes.clean(scope) is scope
+            and not self.redactor.has_callback
         )
 
     def _status(self, status: object) -> Status:

@@ -21,6 +21,7 @@ from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
 from ..correlation import context_attributes, explicit_correlation_id
+from .exceptions import exception_attributes
 from .log_lines import LineSink, site_attributes
 from .own_work import in_delivery, is_exporting
 from .processors import stated_attributes
@@ -29,7 +30,6 @@ from .values import (
     clean_attributes,
     clean_text,
     clean_value,
-    exception_attributes,
 )
 
 # Loggers of the pipe itself: their records must not feed the pipe.

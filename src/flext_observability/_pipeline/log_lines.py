@@ -5,9 +5,11 @@ collector only, nobody needs the record itself: what the encoder reads is made o
 line later, outside the program's time.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from opentelemetry import trace
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -15,10 +17,15 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, TraceFlags
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
+from ..correlation import context_attributes, explicit_correlation_id
+from .exceptions import CapturedException
+from .processors import stated_attributes
 from .severities import severity_of
 from .values import clean_attributes, clean_text
 
 _SITES_KEPT = 4096
+# Attributes of an event of ours, and what the context may say about it.
+_MOST = 64
 _SCOPES_KEPT = 1000
 _PLAIN = frozenset({str, bool, int, float})
 Attributes = Mapping[str, AnyValue]
@@ -115,6 +122,64 @@ class LineRecord:
         return self
 
 
+class EventLine:
+    """An event of ours, as it was when it happened; see :data:`Line`."""
+
+    __slots__ = (
+        "attributes",
+        "body",
+        "captured",
+        "level",
+        "moment_ns",
+        "name",
+        "span",
+        "stated",
+    )
+
+    def __init__(
+        self,
+        level: int,
+        body: str,
+        attributes: dict[str, AnyValue],
+        name: str,
+        captured: CapturedException | None,
+    ) -> None:
+        """Take it down.
+
+        Args:
+            level: Of standard logging.
+            body: What is said.
+            attributes: Legal and plain ones; nobody changes them any more.
+            name: Of the event.
+            captured: Its exception, whose stack is put into words later.
+        """
+        self.moment_ns = time.time_ns()
+        self.level = level
+        self.body = body
+        self.attributes = attributes
+        self.name = name
+        self.captured = captured
+        self.span = trace.get_current_span().get_span_context()
+        self.stated = stated_attributes(explicit_correlation_id(), context_attributes())
+
+    def record(
+        self, resource: Resource, scope: InstrumentationScope | None
+    ) -> LineRecord:
+        """Give what the encoder reads."""
+        attributes = self.attributes
+        if self.captured is not None:
+            attributes |= self.captured.attributes()
+        for name, value in self.stated.items():
+            attributes.setdefault(name, value)
+        line = (
+            *(0.0, self.moment_ns, self.level, self.body, "", None, None, None),
+            *(self.span, None, None),
+        )
+        made = LineRecord(line, attributes, resource, scope, has_own_attributes=True)
+        made.timestamp, made.event_name = self.moment_ns, self.name
+        return made
+
+
 class LineSink:
     """Takes the lines of the log bridge for one pipeline, and reads them later."""
 
@@ -127,12 +192,28 @@ class LineSink:
         """
         self.is_open = False
         """Whether a line may be given here instead of to the provider."""
-        self.put: Callable[[Line], None] = _discard
+        self.put: Callable[[Line | EventLine], None] = _discard
         """Takes lines into the queue of records."""
         self._provider = provider
         self._limit = attribute_limit
         self._sites: dict[tuple[object, ...], dict[str, AnyValue]] = {}
         self._scopes: dict[str, InstrumentationScope | None] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether an event of ours, with all its attributes, may be given here."""
+        return self.is_open and (self._limit is None or self._limit >= _MOST)
+
+    def put_event(
+        self,
+        level: int,
+        body: str,
+        attributes: dict[str, AnyValue],
+        name: str,
+        captured: CapturedException | None,
+    ) -> None:
+        """Take an event of ours; see :class:`EventLine`."""
+        self.put(EventLine(level, body, attributes, name, captured))
 
     def fits(self, attributes: Attributes) -> bool:
         """Whether the SDK would take these attributes as they are."""
@@ -142,9 +223,16 @@ class LineSink:
 
     def read(self, records: Sequence[Any]) -> list[Any]:
         """Give records for lines; what is one already stays."""
-        return [self._read(cast("Line", r)) if type(r) is tuple else r for r in records]
+        return [self._read(record) for record in records]
 
-    def _read(self, line: Line) -> LineRecord:
+    def _read(self, record: Any) -> Any:
+        if type(record) is tuple:
+            return self._read_line(cast("Line", record))
+        if type(record) is EventLine:
+            return record.record(self._provider.resource, self._scope(C.SCOPE_NAME))
+        return record
+
+    def _read_line(self, line: Line) -> LineRecord:
         *_, logger, path, function, number, _, extra, stated = line
         attributes: Attributes = self._site(path, function, number)
         has_own = bool(extra or stated)

@@ -32,6 +32,7 @@ from .prometheus import PrometheusReader
 from .route import Route
 from .spool import Spool
 from .spooled_route import SpooledRoute
+from .tracing import Tracing
 
 # How long a close waits for the ends of all threads.
 _JOIN_S = 0.1
@@ -68,6 +69,7 @@ class Pipeline:
     propagator: TextMapPropagator
     cleaner: Cleaner
     tracer_provider: TracerProvider | None = None
+    tracing: Tracing | None = None
     meter_provider: MeterProvider | None = None
     logger_provider: LoggerProvider | None = None
     routes: list[Route] = field(default_factory=list[Route])
@@ -211,6 +213,8 @@ class Pipeline:
             if taker is None and name not in successor.span_queues and waiting:
                 taker = waiting.pop(next(iter(waiting)))
             queue.redirect(taker.take if taker else _discard)
+        if self.tracing is not None:
+            self.tracing.redirect([queue.take for queue in self.span_queues.values()])
 
     def report(self, processor: object, error: Exception) -> None:
         """Say that a processor of the caller raised."""
@@ -225,6 +229,8 @@ class Pipeline:
         """Take no more records: in a forked child, all of this is the parent's."""
         for spans in self.span_queues.values():
             spans.redirect(_discard)
+        if self.tracing is not None:
+            self.tracing.redirect([])
         if self.lines is not None:
             self.lines.is_open = False
         for logs in self.log_queues:

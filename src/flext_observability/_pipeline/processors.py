@@ -71,22 +71,19 @@ class SpanQueue(SpanProcessor):
     """Hands sampled, finished spans on."""
 
     def __init__(self, put: Callable[[ReadableSpan], None], flush: Flush) -> None:
-        self._put = put
+        self.take = put
+        """Takes a finished span that is sampled."""
         self._flush = flush
-
-    def take(self, span: ReadableSpan) -> None:
-        """Take a finished span of a former pipeline."""
-        self._put(span)
 
     def redirect(self, put: Callable[[ReadableSpan], None]) -> None:
         """Hand spans that end from now on to another pipeline."""
-        self._put = put
+        self.take = put
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take a finished span."""
         context = span.get_span_context()
         if context is not None and context.trace_flags.sampled:
-            self._put(span)
+            self.take(span)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what is queued, for whoever flushes the provider directly."""

@@ -53,7 +53,9 @@ from .prometheus import PrometheusReader
 from .registry import named_by, registered
 from .resource import build_resource
 from .route import Bounds, Route
+from .span_start import is_possible
 from .spooled_route import SpooledRoute
+from .tracing import PipelineTracerProvider, Tracing, root_bound
 from .transport import make_transport
 
 del _thread_pools_first
@@ -175,38 +177,52 @@ def _propagator(config: FlextObservabilityConfig) -> TextMapPropagator:
 
 def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider:
     config, extras = pipeline.config, pipeline.extras
-    provider = TracerProvider(
-        **_configurator("tracer"),
+    generator, configurator = _id_generator(), _configurator("tracer")
+    limits = SpanLimits(
+        max_span_attributes=_limit(config, "max_span_attributes"),
+        max_events=_limit(config, "max_span_events"),
+        max_links=_limit(config, "max_span_links"),
+        max_event_attributes=_limit(config, "max_event_attributes"),
+        max_link_attributes=_limit(config, "max_link_attributes"),
+        max_attribute_length=_limit(config, "max_attribute_length"),
+        max_span_attribute_length=_limit(config, "max_attribute_length"),
+    )
+    provider = PipelineTracerProvider(
+        **configurator,
         sampler=_sampler(config, extras.sampler),
         resource=pipeline.resource,
         shutdown_on_exit=False,
-        id_generator=OfferedIds(_id_generator()),
-        span_limits=SpanLimits(
-            max_span_attributes=_limit(config, "max_span_attributes"),
-            max_events=_limit(config, "max_span_events"),
-            max_links=_limit(config, "max_span_links"),
-            max_event_attributes=_limit(config, "max_event_attributes"),
-            max_link_attributes=_limit(config, "max_link_attributes"),
-            max_attribute_length=_limit(config, "max_attribute_length"),
-            max_span_attribute_length=_limit(config, "max_attribute_length"),
-        ),
+        id_generator=OfferedIds(generator),
+        span_limits=limits,
     )
     provider.add_span_processor(ContextSpanProcessor())
-    for processor in extras.span_processors:
-        guarded = GuardedSpanProcessor(processor, pipeline.report)
-        provider.add_span_processor(guarded)
-    for name in names:
-        if name == "memory" and pipeline.memory is not None:
-            queue = SpanQueue(pipeline.memory.put_span, _settled)
-            pipeline.ledgers.setdefault(
-                Signal.TRACES, pipeline.memory.ledgers[Signal.TRACES]
-            )
-        else:
-            route = _route(pipeline, Signal.TRACES, name)
-            queue = SpanQueue(route.put, route.flush)
-        pipeline.span_queues[name] = queue
-        provider.add_span_processor(queue)
+    guarded = [
+        GuardedSpanProcessor(processor, pipeline.report)
+        for processor in extras.span_processors
+    ]
+    queues = [_span_queue(pipeline, name) for name in names]
+    for processor in (*guarded, *queues):
+        provider.add_span_processor(processor)
+    bound = root_bound(provider.sampler)
+    if bound is not None and generator is None and not configurator and is_possible():
+        takes = [queue.take for queue in queues]
+        tracing = Tracing(pipeline.resource, limits, bound, takes)
+        for processor in guarded:
+            tracing.add(processor)
+        provider.tracing = pipeline.tracing = tracing
     return provider
+
+
+def _span_queue(pipeline: Pipeline, name: str) -> SpanQueue:
+    if name == "memory" and pipeline.memory is not None:
+        queue = SpanQueue(pipeline.memory.put_span, _settled)
+        ledger = pipeline.memory.ledgers[Signal.TRACES]
+        pipeline.ledgers.setdefault(Signal.TRACES, ledger)
+    else:
+        route = _route(pipeline, Signal.TRACES, name)
+        queue = SpanQueue(route.put, route.flush)
+    pipeline.span_queues[name] = queue
+    return queue
 
 
 def _settled(_: float) -> bool:
@@ -402,7 +418,7 @@ def _route(
     signal: Signal,
     name: str,
     *,
-    size: Callable[[Any], int] = lambda _: 1,
+    size: Callable[[Any], int] | None = None,
     poll: Callable[[], None] | None = None,
 ) -> Route:
     clean = _cleaner(pipeline, signal)
@@ -433,12 +449,16 @@ def _route(
             bounds,
             pipeline.notices,
             clean=clean,
-            size=size,
+            size=size or _one,
             poll=poll,
         )
     pipeline.routes.append(route)
     pipeline.ledgers.setdefault(signal, route.ledger)
     return route
+
+
+def _one(_: object) -> int:
+    return 1
 
 
 def _cleaner(
