@@ -43,12 +43,13 @@ Line = tuple[
     SpanContext | None,
     Attributes | None,
     Attributes | None,
+    str,
 ]
 """A line as it was when it was written, in a plain tuple, which costs least.
 
 When it was created, in seconds, and seen, in nanoseconds; level, text, name of the
 logger; file, function, line; its span; legal and plain attributes of its own, and what
-the context says, which is weaker. Nothing in it changes any more.
+the context says, which is weaker, with the correlation id. Nothing in it changes.
 """
 
 
@@ -91,14 +92,14 @@ class LineRecord:
             resource: Who logs.
             scope: The logger.
         """
-        created_s, observed_ns, level, text, *_, span, _, _ = line
+        created_s, observed_ns, level, text, *_, span, _, _, _ = line
         span = span or INVALID_SPAN_CONTEXT
-        self.timestamp: int | None = int(created_s * 1e9)
+        self.timestamp: int | None = _nanoseconds(created_s)
         self.observed_timestamp: int | None = observed_ns
         self.trace_id: int | None = span.trace_id
         self.span_id: int | None = span.span_id
         self.trace_flags: TraceFlags | None = span.trace_flags
-        self.severity_number, self.severity_text = severity_of(level)
+        self.severity_number, self.severity_text = _severity(level)
         self.body: AnyValue = text
         self.attributes: Attributes | None = attributes
         self.event_name: str | None = None
@@ -120,6 +121,20 @@ class LineRecord:
             setattr(self, name, value)
         self.instrumentation_scope = scope
         return self
+
+
+def _severity(level: int) -> tuple[Any, str | None]:
+    try:
+        return severity_of(level)
+    except Exception:  # noqa: BLE001 - a filter put something else there
+        return None, None
+
+
+def _nanoseconds(seconds: float) -> int:
+    try:
+        return int(seconds * 1e9)
+    except Exception:  # noqa: BLE001 - a filter put something else there
+        return 0
 
 
 class EventLine:
@@ -173,7 +188,7 @@ class EventLine:
             attributes.setdefault(name, value)
         line = (
             *(0.0, self.moment_ns, self.level, self.body, "", None, None, None),
-            *(self.span, None, None),
+            *(self.span, None, None, ""),
         )
         made = LineRecord(line, attributes, resource, scope, has_own_attributes=True)
         made.timestamp, made.event_name = self.moment_ns, self.name
@@ -233,12 +248,13 @@ class LineSink:
         return record
 
     def _read_line(self, line: Line) -> LineRecord:
-        *_, logger, path, function, number, _, extra, stated = line
+        *_, logger, path, function, number, _, extra, stated, correlation_id = line
         attributes: Attributes = self._site(path, function, number)
-        has_own = bool(extra or stated)
+        has_own = bool(extra or stated or correlation_id)
         if has_own:
             attributes = {**(extra or {}), **attributes}
-            for name, value in (stated or {}).items():
+            weaker = stated_attributes(correlation_id, stated or {})
+            for name, value in weaker.items():
                 attributes.setdefault(name, value)
         return LineRecord(
             line,
