@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from logging import ERROR
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import trace
 from opentelemetry.context import attach, get_current
+from opentelemetry.trace import Span
 from opentelemetry.util.types import AnyValue
 
 from . import runtime
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 
 _clock_ns = time.perf_counter_ns
+# Compared by identity; as a plain type it narrows nothing for type checkers.
+_RESULT: type[object] = FlextResult
 
 
 def begin(
@@ -132,7 +135,7 @@ class Call:
             mark_failed(
                 self._span, failure, record_exception=operation.record_exception
             )
-        _log_outcome(operation, duration_s, failure)
+        _log_outcome(operation, self._span, duration_s, failure)
 
 
 def finish(
@@ -140,7 +143,7 @@ def finish(
     span: "OwnSpan",
     token: Any,
     duration_ns: int,
-    value: object,
+    value: Any,
     error: BaseException | None = None,
 ) -> None:
     """End a call and its span; never raises.
@@ -154,7 +157,7 @@ def finish(
         error: What was raised.
     """
     try:
-        if error is None and type(value) is not FlextResult:
+        if error is None and type(value) is not _RESULT:
             series = operation.succeeded
             if duration_ns <= series.high:  # as in `series.add`, without the call
                 pending = series.pending
@@ -189,7 +192,7 @@ def _note_outcome(
     operation.count(duration_ns, failure.error_type if failure else "")
     if failure is not None:
         mark_failed(span, failure, record_exception=operation.record_exception)
-        _log_outcome(operation, duration_ns / 1e9, failure)
+        _log_outcome(operation, span, duration_ns / 1e9, failure)
 
 
 def call_alone(
@@ -201,7 +204,7 @@ def call_alone(
     """Call a function where there is no pipeline: the call is only counted."""
     began_ns = _clock_ns()
     try:
-        value = function(*args, **kwargs) if kwargs else function(*args)
+        value: Any = function(*args, **kwargs) if kwargs else function(*args)
     except BaseException as error:
         count_call(operation, _clock_ns() - began_ns, error_type_of(error))
         raise
@@ -209,13 +212,55 @@ def call_alone(
     series = operation.succeeded
     pending = series.pending
     if (
-        type(value) is FlextResult
+        type(value) is _RESULT
         or duration_ns > series.high
         or len(pending) >= PENDING_LIMIT
     ):
-        count_call(operation, duration_ns, result_error_type(value))
+        count_call(operation, duration_ns, result_error_type(cast("object", value)))
     else:  # as in `series.add`, without the call
         pending.append(duration_ns)
+    return value
+
+
+def call_otherwise(
+    function: Callable[..., Any],
+    operation: Operation,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call a function where a span, if any, is not our own."""
+    call = begin(operation, args, kwargs)
+    call.resume()
+    try:
+        value = function(*args, **kwargs)
+    except BaseException as error:
+        call.fail(error)
+        raise
+    call.succeed(value)
+    return value
+
+
+def call_started(
+    function: Callable[..., Any],
+    operation: Operation,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call a function inside a span of our own, whatever that takes."""
+    shape = operation.shape
+    if shape is None:  # the pipeline has gone at this very moment
+        return call_otherwise(function, operation, args, kwargs)
+    try:
+        span, token = operation.start(shape)
+    except Exception:  # noqa: BLE001 - telemetry never stops the host's call
+        return call_otherwise(function, operation, args, kwargs)
+    began_ns = _clock_ns()
+    try:
+        value = function(*args, **kwargs)
+    except BaseException as error:
+        finish(operation, span, token, _clock_ns() - began_ns, None, error)
+        raise
+    finish(operation, span, token, _clock_ns() - began_ns, value)
     return value
 
 
@@ -226,7 +271,7 @@ def count_call(operation: Operation, duration_ns: int, error_type: str) -> None:
 
 
 def _log_outcome(
-    operation: Operation, duration_s: float, failure: Failure | None
+    operation: Operation, span: Span, duration_s: float, failure: Failure | None
 ) -> None:
     """Emit one log record, joined to the span: an error, or at DEBUG a success."""
     if failure is None and not _is_debug():
@@ -247,7 +292,7 @@ def _log_outcome(
     body, event = f"{operation.name} failed: {what}", C.EVENT_OPERATION_FAILED
     lines = operation.lines
     if lines is not None and lines.has_room:
-        lines.put_event(ERROR, body, attributes, event, captured)
+        lines.put_event(ERROR, body, attributes, event, captured, span)
     else:
         attributes |= {} if captured is None else captured.attributes()
         _emit("ERROR", body, attributes, event)
