@@ -13,96 +13,28 @@ attributes out, a newer SDK), every measurement takes the public call.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ..constants import FlextObservabilityConstants as C
 from .digest import Bounds, Digest, digest
+from .measured_instrument import (
+    FIRST,
+    TAKE_ALL,
+    FindStreams,
+    Followed,
+    Instrument,
+)
 from .operations import NS, OperationKey, OperationTotals, Row
 
 if TYPE_CHECKING:
     from .sdk_aggregations import Streams
 
-FindStreams = Callable[[Any], "Streams"]
-
 PENDING_LIMIT = 1024
 """Values that wait in one series; the next one takes them together."""
-FIRST = float("-inf")
-"""The ``high`` of a series whose next measurement takes the public call."""
-TAKE_ALL = 1e18
-"""The ``high`` of a series that appends everything; far inside 64 bits."""
-# A measurement that exceeds those before by this is worth an exemplar. A factor bounds
-# how many there can be while everything gets slower and slower.
-_CLEARLY = 1.25
 _NO_ROW = OperationKey("", "", ""), (), 0
 _INSTRUMENTS = 1000
 _ORPHANS = 1000
-
-
-class Followed(Protocol):
-    """An OTel instrument that follows the pipeline."""
-
-    @property
-    def target(self) -> Any:
-        """The instrument of the moment."""
-        ...
-
-
-class Instrument:
-    """An OTel instrument, to be made when it is first needed."""
-
-    def __init__(
-        self,
-        method: str,
-        make: Callable[[], Followed],
-        *,
-        per_unit: int = 1,
-        bounds_s: Callable[[], Bounds] | None = None,
-    ) -> None:
-        """Prepare.
-
-        Args:
-            method: Of the instrument: ``add``, ``record`` or ``set``.
-            make: Makes it.
-            per_unit: How many units of the measured values make one of its unit.
-            bounds_s: Of the totals of monitored calls, where they count these.
-        """
-        self.bounds_s = bounds_s
-        self.per_unit = per_unit
-        self.series: dict[object, Series] = {}
-        """By whatever their user finds them with; bounded by him."""
-        self._method = method
-        self._make = make
-        self._made: Followed | None = None
-        self._streams: Streams | None = None
-
-    def measure(
-        self, value: float, labels: Mapping[str, Any], context: Any = None
-    ) -> None:
-        """Take the public call."""
-        if self._made is None:
-            self._made = self._make()
-        if self.per_unit != 1:
-            value /= self.per_unit
-        getattr(self._made, self._method)(value, labels, context)
-
-    def streams(self, find: "FindStreams") -> "Streams":
-        """Give what the SDK collects from this instrument now."""
-        if self._made is None:
-            self._made = self._make()
-        target = self._made.target
-        streams = self._streams
-        if streams is None or not streams.is_current(target):
-            self._streams = streams = find(target)
-        return streams
-
-    def high_after(self, value: float, find: "FindStreams") -> float:
-        """Give the ``high`` of a series that just took the public call."""
-        if not self.streams(find).is_mergeable:
-            return FIRST
-        if self._method == "record":
-            return min(value * _CLEARLY, TAKE_ALL)
-        return TAKE_ALL
 
 
 class Series:
@@ -272,13 +204,14 @@ class Measurements:
                 "record", make, per_unit=NS, bounds_s=lambda: tuple(bounds_s())
             ),
         )
-        known = instrument.series.get(key)
-        if known is None:
-            if len(instrument.series) >= C.SERIES_LIMIT:
-                instrument.series.clear()  # names made at run time; start over
-            known = self.series(instrument, key.labels(), key)
-            known = instrument.series.setdefault(key, known)
-        return known
+        known: Series | None = instrument.series.get(key)
+        if known is not None:
+            return known
+        if len(instrument.series) >= C.SERIES_LIMIT:
+            instrument.series.clear()  # names made at run time; start over
+        made = self.series(instrument, key.labels(), key)
+        kept: Series = instrument.series.setdefault(key, made)
+        return kept
 
     def adopt(self, series: Series) -> None:
         """Collect a series as long as somebody holds it."""
@@ -425,7 +358,7 @@ class Measurements:
         self._is_paused = True
         self.collect()
 
-    def resume(self, find: "FindStreams | None") -> None:
+    def resume(self, find: FindStreams | None) -> None:
         """Go on with another pipeline, or with none.
 
         Args:
