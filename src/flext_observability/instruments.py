@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Self, cast
 
 from . import runtime
-from ._pipeline.measurements import PENDING_LIMIT, TAKE_ALL, Instrument, Series
+from ._pipeline.measured_instrument import TAKE_ALL, Instrument
+from ._pipeline.measurements import PENDING_LIMIT, Series
 from ._pipeline.values import clean_labels, clean_number, clean_text, legal_metric_name
 from .constants import FlextObservabilityConstants as C
 from .constants import buckets_for
@@ -131,14 +132,15 @@ def _series_of(
     instrument: Instrument, labels: dict[str, Any]
 ) -> Series | dict[str, Any]:
     key = _key(labels)
-    known = instrument.series.get(key)
+    known: Series | None = instrument.series.get(key)
     if known is not None:
         return known
     # A full list starts over at the next collection; until then the SDK decides.
     if len(instrument.series) >= C.SERIES_LIMIT or not _is_short(labels):
         return labels
     made = runtime.measurements.series(instrument, labels)
-    return instrument.series.setdefault(key, made)
+    kept: Series = instrument.series.setdefault(key, made)
+    return kept
 
 
 def _is_short(labels: dict[str, Any]) -> bool:

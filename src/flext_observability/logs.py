@@ -13,8 +13,8 @@ from opentelemetry.util.types import AnyValue
 
 from . import runtime
 from ._pipeline.exceptions import exception_attributes
-from ._pipeline.log_lines import severity_of
 from ._pipeline.redaction import Redactor
+from ._pipeline.severities import severity_of
 from ._pipeline.values import (
     clean_attributes,
     clean_text,

@@ -10,7 +10,7 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, TraceFlags
 
 from . import runtime
-from ._pipeline.log_lines import severity_of
+from ._pipeline.severities import severity_of
 from ._pipeline.values import (
     clean_attributes,
     clean_labels,

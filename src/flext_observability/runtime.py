@@ -164,7 +164,12 @@ class _State:
         provider = pipeline and pipeline.meter_provider
         measurements.pause()
         meters.exchange(provider)
-        measurements.resume(is_attached=provider is not None)
+        find = None
+        if provider is not None:
+            from ._pipeline.sdk_aggregations import Streams
+
+            find = Streams.of
+        measurements.resume(find)
         tracers.exchange(pipeline and pipeline.tracer_provider)
         loggers.exchange(pipeline and pipeline.logger_provider)
         self._tell_followers(pipeline)

@@ -176,6 +176,20 @@ def test_the_same_record_either_way(
         assert short == usual
 
 
+@pytest.mark.parametrize("field", ["created", "lineno", "funcName", "pathname"])
+@pytest.mark.parametrize("name", VALUES)
+def test_records_a_filter_spoilt(
+    server: Collector, logger: logging.Logger, field: str, name: str
+) -> None:
+    """Whatever stands in a field of logging, the line arrives, and its neighbours."""
+    logger.warning("before")
+    changed(lambda record: setattr(record, field, VALUES[name]))(logger)
+    logger.warning("after")
+    flush()
+    assert [log.body for log in server.logs()] == ["before", "changed", "after"]
+    assert_balanced("logs")
+
+
 def test_a_processor_added_later(
     http_collector: Collector, logger: logging.Logger
 ) -> None:

@@ -8,10 +8,10 @@ miss loggers that do not propagate.
 """
 
 import threading
-import time
 from collections.abc import Callable
 from logging import WARNING, Logger, LogRecord
 from logging import root as root_logger
+from time import time_ns
 from typing import Any
 
 from opentelemetry import trace
@@ -20,11 +20,11 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
-from ..correlation import context_attributes, explicit_correlation_id
+from ..correlation import attributes_variable, correlation_id_variable
 from .exceptions import exception_attributes
-from .log_lines import LineSink, severity_of, site_attributes
+from .log_lines import LineSink, site_attributes
 from .own_work import in_delivery, is_exporting
-from .processors import stated_attributes
+from .severities import severity_of
 from .values import (
     clean_attributes,
     clean_text,
@@ -183,33 +183,33 @@ class LogBridge:
 
 def _take(lines: LineSink, record: LogRecord, context: Context) -> bool:
     """Catch a line in its fields; say whether it is one that has no more to it."""
-    message, created_s, level = record.msg, record.created, record.levelno
+    message = record.msg
     if record.exc_info or record.stack_info or type(message) is not str:
-        return False
-    if type(created_s) is not float or type(level) is not int:
         return False
     if record.args or type(record) is not LogRecord:
         try:
-            message = record.getMessage()
+            if type(record) is LogRecord:
+                message = message % record.args  # as its method does
+            else:
+                message = record.getMessage()
         except Exception:  # noqa: BLE001 - wrong number of % arguments, failing __str__
             return False
     # A text of another class may do anything in its methods.
     is_usual = type(message) is str and message.isascii()
     if not is_usual or len(message) > _SHORT_TEXT:
         message = clean_text(message)
-    extra = stated = None
+    extra = None
     fields = record.__dict__
     if len(fields) != _USUAL_SIZE or next(reversed(fields)) != _USUAL_LAST:
         extra = _extra(record)
-    if explicit_correlation_id() or context_attributes():
-        stated = stated_attributes(explicit_correlation_id(), context_attributes())
+    stated = attributes_variable.get()
     if (extra or stated) and not lines.fits({**(extra or {}), **(stated or {})}):
         return False
     lines.put(
         (
-            created_s,
-            time.time_ns(),
-            level,
+            record.created,
+            time_ns(),
+            record.levelno,
             message,
             record.name,
             record.pathname,
@@ -220,6 +220,7 @@ def _take(lines: LineSink, record: LogRecord, context: Context) -> bool:
             else None,
             extra,
             stated,
+            correlation_id_variable.get(),
         )
     )
     return True

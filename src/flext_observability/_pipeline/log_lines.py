@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -25,6 +24,7 @@ from ..constants import FlextObservabilityConstants as C
 from ..correlation import context_attributes, explicit_correlation_id
 from .exceptions import CapturedException
 from .processors import stated_attributes
+from .severities import severity_of
 from .values import clean_attributes, clean_text
 
 _SITES_KEPT = 4096
@@ -32,35 +32,7 @@ _SITES_KEPT = 4096
 _MOST = 64
 _SCOPES_KEPT = 1000
 _PLAIN = frozenset({str, bool, int, float})
-_SEVERITIES = (
-    (10, SeverityNumber.TRACE, "TRACE"),
-    (20, SeverityNumber.DEBUG, "DEBUG"),
-    (30, SeverityNumber.INFO, "INFO"),
-    (40, SeverityNumber.WARN, "WARN"),
-    (50, SeverityNumber.ERROR, "ERROR"),
-)
-_severities: dict[int, tuple[SeverityNumber, str]] = {}
-_LEVELS_KEPT = 100
 Attributes = Mapping[str, AnyValue]
-
-
-def severity_of(level: int) -> tuple[SeverityNumber, str]:
-    """Give severity number and text of a standard logging level.
-
-    Levels between the named ones keep the severity of the named one below, as the
-    mapping of the OTel log data model asks for.
-    """
-    for bound, number, text in _SEVERITIES:
-        if level < bound:
-            return number, text
-    return SeverityNumber.FATAL, "FATAL"
-
-
-def _kept_severity(level: int) -> tuple[SeverityNumber, str]:
-    if len(_severities) >= _LEVELS_KEPT:
-        _severities.clear()
-    found = _severities[level] = severity_of(level)
-    return found
 
 
 Line = tuple[
@@ -75,12 +47,13 @@ Line = tuple[
     SpanContext | None,
     Attributes | None,
     Attributes | None,
+    str,
 ]
 """A line as it was when it was written, in a plain tuple, which costs least.
 
 When it was created, in seconds, and seen, in nanoseconds; level, text, name of the
 logger; file, function, line; its span; legal and plain attributes of its own, and what
-the context says, which is weaker. Nothing in it changes any more.
+the context says, which is weaker, with the correlation id. Nothing in it changes.
 """
 
 
@@ -123,17 +96,14 @@ class LineRecord:
             resource: Who logs.
             scope: The logger.
         """
-        created_s, observed_ns, level, text, *_, span, _, _ = line
+        created_s, observed_ns, level, text, *_, span, _, _, _ = line
         span = span or INVALID_SPAN_CONTEXT
-        self.timestamp: int | None = int(created_s * 1e9)
+        self.timestamp: int | None = _nanoseconds(created_s)
         self.observed_timestamp: int | None = observed_ns
         self.trace_id: int | None = span.trace_id
         self.span_id: int | None = span.span_id
         self.trace_flags: TraceFlags | None = span.trace_flags
-        self.severity_number: SeverityNumber | None
-        self.severity_text: str | None
-        severity = _severities.get(level) or _kept_severity(level)
-        self.severity_number, self.severity_text = severity
+        self.severity_number, self.severity_text = _severity(level)
         self.body: AnyValue = text
         self.attributes: Attributes | None = attributes
         self.event_name: str | None = None
@@ -155,6 +125,20 @@ class LineRecord:
             setattr(self, name, value)
         self.instrumentation_scope = scope
         return self
+
+
+def _severity(level: int) -> tuple[Any, str | None]:
+    try:
+        return severity_of(level)
+    except Exception:  # noqa: BLE001 - a filter put something else there
+        return None, None
+
+
+def _nanoseconds(seconds: float) -> int:
+    try:
+        return int(seconds * 1e9)
+    except Exception:  # noqa: BLE001 - a filter put something else there
+        return 0
 
 
 class EventLine:
@@ -213,7 +197,7 @@ class EventLine:
             attributes.setdefault(name, value)
         line = (
             *(0.0, self.moment_ns, self.level, self.body, "", None, None, None),
-            *(self.span.get_span_context(), None, None),
+            *(self.span.get_span_context(), None, None, ""),
         )
         made = LineRecord(line, attributes, resource, scope, has_own_attributes=True)
         made.timestamp, made.event_name = self.moment_ns, self.name
@@ -274,12 +258,13 @@ class LineSink:
         return record
 
     def _read_line(self, line: Line) -> LineRecord:
-        *_, logger, path, function, number, _, extra, stated = line
+        *_, logger, path, function, number, _, extra, stated, correlation_id = line
         attributes: Attributes = self._site(path, function, number)
-        has_own = bool(extra or stated)
+        has_own = bool(extra or stated or correlation_id)
         if has_own:
             attributes = {**(extra or {}), **attributes}
-            for name, value in (stated or {}).items():
+            weaker = stated_attributes(correlation_id, stated or {})
+            for name, value in weaker.items():
                 attributes.setdefault(name, value)
         return LineRecord(
             line,

@@ -11,12 +11,20 @@ attributes out, a newer SDK), every measurement takes the public call.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ..constants import FlextObservabilityConstants as C
 from .digest import Bounds, Digest, digest
+from .measured_instrument import (
+    FIRST,
+    TAKE_ALL,
+    FindStreams,
+    Followed,
+    Instrument,
+)
 from .operations import NS, OperationKey, OperationTotals, Row
 
 if TYPE_CHECKING:
@@ -24,84 +32,9 @@ if TYPE_CHECKING:
 
 PENDING_LIMIT = 1024
 """Values that wait in one series; the next one takes them together."""
-FIRST = float("-inf")
-"""The ``high`` of a series whose next measurement takes the public call."""
-TAKE_ALL = 1e18
-"""The ``high`` of a series that appends everything; far inside 64 bits."""
-# A measurement that exceeds those before by this is worth an exemplar. A factor bounds
-# how many there can be while everything gets slower and slower.
-_CLEARLY = 1.25
-_NO_ROW = OperationKey("", "", ""), ()
+_NO_ROW = OperationKey("", "", ""), (), 0
 _INSTRUMENTS = 1000
 _ORPHANS = 1000
-
-
-class Followed(Protocol):
-    """An OTel instrument that follows the pipeline."""
-
-    @property
-    def target(self) -> Any:
-        """The instrument of the moment."""
-        ...
-
-
-class Instrument:
-    """An OTel instrument, to be made when it is first needed."""
-
-    def __init__(
-        self,
-        method: str,
-        make: Callable[[], Followed],
-        *,
-        per_unit: int = 1,
-        bounds_s: Callable[[], Bounds] | None = None,
-    ) -> None:
-        """Prepare.
-
-        Args:
-            method: Of the instrument: ``add``, ``record`` or ``set``.
-            make: Makes it.
-            per_unit: How many units of the measured values make one of its unit.
-            bounds_s: Of the totals of monitored calls, where they count these.
-        """
-        self.bounds_s = bounds_s
-        self.per_unit = per_unit
-        self.series: dict[object, Series] = {}
-        """By whatever their user finds them with; bounded by him."""
-        self._method = method
-        self._make = make
-        self._made: Followed | None = None
-        self._streams: Streams | None = None
-
-    def measure(
-        self, value: float, labels: Mapping[str, Any], context: Any = None
-    ) -> None:
-        """Take the public call."""
-        if self._made is None:
-            self._made = self._make()
-        if self.per_unit != 1:
-            value /= self.per_unit
-        getattr(self._made, self._method)(value, labels, context)
-
-    def streams(self) -> "Streams":
-        """Give what the SDK collects from this instrument now."""
-        from .sdk_aggregations import Streams
-
-        if self._made is None:
-            self._made = self._make()
-        target = self._made.target
-        streams = self._streams
-        if streams is None or not streams.is_current(target):
-            self._streams = streams = Streams.of(target)
-        return streams
-
-    def high_after(self, value: float) -> float:
-        """Give the ``high`` of a series that just took the public call."""
-        if not self.streams().is_mergeable:
-            return FIRST
-        if self._method == "record":
-            return min(value * _CLEARLY, TAKE_ALL)
-        return TAKE_ALL
 
 
 class Series:
@@ -115,6 +48,7 @@ class Series:
     __slots__ = (
         "__weakref__",
         "_measurements",
+        "began_ns",
         "done",
         "high",
         "instrument",
@@ -145,6 +79,7 @@ class Series:
         self.instrument = instrument
         self.labels = labels
         self.key = key
+        self.began_ns = time.monotonic_ns()
         self.pending: list[float] = []
         """Values the SDK has not seen, in the order they came."""
         self.recorded: list[float] = []
@@ -181,9 +116,10 @@ class Series:
             self.recorded.append(value)
             if len(self.recorded) > PENDING_LIMIT:
                 self.drain()
-        if self._measurements.is_attached:
+        find = self._measurements.find
+        if find is not None:
             instrument.measure(value, self.labels, context)
-            self.high = instrument.high_after(value)
+            self.high = instrument.high_after(value, find)
 
     def drain(self) -> None:
         """Take together what is pending."""
@@ -199,7 +135,7 @@ class Series:
             heir = Series(self._measurements, self.instrument, self.labels, self.key)
             heir.pending, heir.recorded = self.pending, self.recorded
             heir.unmerged, heir.leaving = self.unmerged, self.leaving
-            heir.done = self.done
+            heir.done, heir.began_ns = self.done, self.began_ns
             self._measurements.orphans.append(heir)
 
 
@@ -213,8 +149,8 @@ class Measurements:
 
     def __init__(self, totals: OperationTotals) -> None:
         self._totals = totals
-        self.is_attached = False
-        """Whether a pipeline is there that takes measurements."""
+        self.find: FindStreams | None = None
+        """Finds the streams of an instrument, while a pipeline takes measurements."""
         self._series: WeakValueDictionary[int, Series] = WeakValueDictionary()
         self._instruments: dict[object, Instrument] = {}
         self.orphans: list[Series] = []
@@ -268,13 +204,14 @@ class Measurements:
                 "record", make, per_unit=NS, bounds_s=lambda: tuple(bounds_s())
             ),
         )
-        known = instrument.series.get(key)
-        if known is None:
-            if len(instrument.series) >= C.SERIES_LIMIT:
-                instrument.series.clear()  # names made at run time; start over
-            known = self.series(instrument, key.labels(), key)
-            known = instrument.series.setdefault(key, known)
-        return known
+        known: Series | None = instrument.series.get(key)
+        if known is not None:
+            return known
+        if len(instrument.series) >= C.SERIES_LIMIT:
+            instrument.series.clear()  # names made at run time; start over
+        made = self.series(instrument, key.labels(), key)
+        kept: Series = instrument.series.setdefault(key, made)
+        return kept
 
     def adopt(self, series: Series) -> None:
         """Collect a series as long as somebody holds it."""
@@ -291,7 +228,7 @@ class Measurements:
 
     def high_at_first(self, series: Series) -> float:
         """Give the ``high`` of a series that the pipeline has not seen."""
-        if self.is_attached or series.key is None:
+        if self.find is not None or series.key is None:
             return FIRST
         return TAKE_ALL  # only counted
 
@@ -305,7 +242,8 @@ class Measurements:
         """Take together what is pending in a series."""
         if not self._is_paused:
             # The SDK's locks, if need be, before ours.
-            streams = series.instrument.streams() if self.is_attached else None
+            find = self.find
+            streams = series.instrument.streams(find) if find else None
             self._drain(series, streams)
 
     def _is_interrupted(self) -> bool:
@@ -334,7 +272,7 @@ class Measurements:
             splits: set[Bounds] = set(streams.bounds) if streams is not None else set()
             row = Row(*_NO_ROW)
             if series.key is not None and instrument.bounds_s is not None:
-                row = totals.row(series.key, instrument.bounds_s)
+                row = totals.row(series.key, instrument.bounds_s, series.began_ns)
                 splits.add(row.bounds_s)
             unmerged = series.unmerged
             counted = Digest()
@@ -390,11 +328,12 @@ class Measurements:
 
     def _collect_one(self, series: Series) -> None:
         if not series.is_empty():
-            streams = series.instrument.streams() if self.is_attached else None
+            find = self.find
+            streams = series.instrument.streams(find) if find else None
             self._drain(series, streams)
             if streams is not None:
                 self._merge(series, streams)
-        if self.is_attached:
+        if self.find is not None:
             series.high = FIRST
 
     def _merge(self, series: Series, streams: "Streams") -> None:
@@ -419,9 +358,13 @@ class Measurements:
         self._is_paused = True
         self.collect()
 
-    def resume(self, *, is_attached: bool) -> None:
-        """Go on with another pipeline, or with none."""
-        self.is_attached = is_attached
+    def resume(self, find: FindStreams | None) -> None:
+        """Go on with another pipeline, or with none.
+
+        Args:
+            find: Finds the streams of its instruments; ``None`` for no pipeline.
+        """
+        self.find = find
         for series in self._all():
             series.high = self.high_at_first(series)
         self._is_paused = False

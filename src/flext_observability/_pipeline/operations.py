@@ -1,7 +1,6 @@
 """Totals of monitored calls, counted whether or not anything is exported."""
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
@@ -36,11 +35,11 @@ class Row:
 
     __slots__ = ("began_ns", "bounds_s", "digest", "key")
 
-    def __init__(self, key: OperationKey, bounds_s: Bounds) -> None:
+    def __init__(self, key: OperationKey, bounds_s: Bounds, began_ns: int) -> None:
         self.key = key
         self.bounds_s = bounds_s
         self.digest = Digest()
-        self.began_ns = time.monotonic_ns()
+        self.began_ns = began_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +89,19 @@ class OperationTotals:
         self._rows: LatestSeries[OperationKey, Row] = LatestSeries()
         self.all = OperationFigures()
 
-    def row(self, key: OperationKey, bounds_s: Callable[[], Bounds]) -> Row:
+    def row(
+        self, key: OperationKey, bounds_s: Callable[[], Bounds], began_ns: int
+    ) -> Row:
         """Give the totals of a series, new ones if need be; the lock is held.
 
         Args:
             key: Of the series.
             bounds_s: Gives the bounds that new totals keep for good.
+            began_ns: When the series began, on the monotonic clock.
         """
         row = self._rows.latest(key)
         if row is None:
-            row = self._rows.add(key, Row(key, bounds_s()))
+            row = self._rows.add(key, Row(key, bounds_s(), began_ns))
         return row
 
     def durations(self) -> list[OperationDurations]:
