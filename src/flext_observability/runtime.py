@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from logging import getLevelNamesMapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from weakref import finalize
 
 from ._pipeline.operations import OperationTotals
@@ -33,6 +33,26 @@ if TYPE_CHECKING:
     from .termination import TerminationHandler
 
 T = TypeVar("T")
+
+
+class Surface(Protocol):
+    """What a process shows of itself, beside the pipeline."""
+
+    def apply(self, config: "FlextObservabilityConfig | None") -> None:
+        """Serve what the settings say, ``None`` nothing; raise when that fails."""
+
+    def awake(self, config: "FlextObservabilityConfig") -> None:
+        """Begin in a forked child that has a pipeline of its own now."""
+
+    def share(self, config: "FlextObservabilityConfig") -> None:
+        """Join metrics with sibling processes, if the settings say so."""
+
+    def shared(self) -> Any:
+        """Give what joins them, ``None`` where nothing does."""
+
+    def after_fork(self) -> None:
+        """Let go, in a forked child, of what is the parent's."""
+
 
 _KEPT_LIMIT = 10_000
 
@@ -56,6 +76,9 @@ class _State:
         # of its gRPC channel would touch threads that do not exist here.
         self._inherited: list[Pipeline] = []
         self.is_asleep = False
+        # The operations server, which stands above: the door puts it here.
+        self.surface: Surface | None = None
+        self._has_page = False
 
     # -- the providers OTel was given
 
@@ -117,10 +140,13 @@ class _State:
             known = former.extras.metric_readers
             release_readers([r for r in extras.metric_readers if r in known])
         try:
+            self._show(config)  # first: a port in use leaves nothing behind
             pipeline = build_pipeline(config, extras)
             pipeline.start(former)
         except Exception:
             self._restore_readers(former, extras)
+            with suppress(Exception):
+                self._show(None if former is None else former.config)
             raise
         self._exchange(pipeline)
         self._key = key
@@ -143,7 +169,20 @@ class _State:
             if reader in extras.metric_readers:
                 former.meter_provider.add_metric_reader(reader)
 
+    def _show(self, config: "FlextObservabilityConfig | None") -> None:
+        if self.surface is not None:
+            self.surface.apply(config)
+
+    def open_page(self) -> None:
+        """Have all metrics at hand, in this pipeline and in those that follow."""
+        self._has_page = True
+        pipeline = self.pipeline
+        if pipeline is not None:
+            pipeline.open_page()
+
     def _exchange(self, pipeline: "Pipeline | None") -> None:
+        if pipeline is not None and self._has_page:
+            pipeline.open_page()
         tracers, meters, loggers = self.proxies()
         self.pipeline = pipeline
         # Metrics first: an instrument may be used by what starts a span.
@@ -266,6 +305,8 @@ class _State:
         pipeline = self.pipeline
         if pipeline is not None:
             self._stop_bridge()
+            with suppress(Exception):
+                self._show(None)
             pipeline.close(deadline)
 
     def stop(self, deadline: float) -> str:
@@ -282,6 +323,8 @@ class _State:
             self._undo_executors()
             self._undo_executors = None
         self._stop_handling_signals()
+        with suppress(Exception):
+            self._show(None)
         pipeline.close(deadline)
         self._closed = pipeline
         self._exchange(None)
@@ -306,6 +349,8 @@ class _State:
         """
         renew_all()  # the hook of the locks may stand behind one of the program
         self._closed = None
+        if self.surface is not None:
+            self.surface.after_fork()
         if self.pipeline is None:
             return
         from ._pipeline.proxies import Awakening
@@ -352,6 +397,8 @@ class _State:
             pipeline.prometheus = None
             pipeline.start()
             self._exchange(pipeline)
+            if self.surface is not None:
+                self.surface.awake(parents.config)
 
 
 state = _State()
@@ -369,6 +416,8 @@ def _comparable(config: "FlextObservabilityConfig") -> dict[str, object]:
     values["headers"] = {
         name: secret.get_secret_value() for name, secret in config.headers.items()
     }
+    token = config.server_token
+    values["server_token"] = None if token is None else token.get_secret_value()
     environment = {k: v for k, v in os.environ.items() if k.startswith("OTEL_")}
     return {**values, "OTEL": environment}
 

@@ -49,6 +49,9 @@ FLOORS = {
     "spans": 5,
     "monitoring": 5,
     "propagation": 5,
+    "served_requests": 5,
+    "asgi": 5,
+    "wsgi": 5,
     "instruments": 5,
     "logs": 5,
     "factory": 5,
@@ -62,6 +65,7 @@ FLOORS = {
     "web": 6,
     "demo": 6,
     "drain": 6,
+    "server": 6,
     "cli": 6,
     "__main__": 6,
 }

@@ -81,6 +81,7 @@ class Pipeline:
     memory: MemoryExporter | None = None
     prometheus: PrometheusReader | None = None
     prometheus_address: tuple[str, int] = ("127.0.0.1", C.PORT_PROMETHEUS_EXPORTER)
+    page: PrometheusReader | None = None
     _foreign_thread: "ForeignThread" = field(
         default_factory=lambda: ForeignThread()  # noqa: PLW0108 - it is defined below
     )
@@ -105,6 +106,23 @@ class Pipeline:
         for route in self.routes:
             if has_orphans or route.signal is Signal.METRICS:
                 route.start()
+
+    def open_page(self) -> None:
+        """Have all metrics at hand for whoever shows them; they are kept from now on.
+
+        Each reader costs every measurement a little, so there is none unless asked for.
+        """
+        if self.page is not None or self.meter_provider is None:
+            return
+        self.page = self.prometheus
+        if self.page is None:
+            self.page = PrometheusReader(C.SCOPE_NAME, self.cleaner.metrics)
+            self.meter_provider.add_metric_reader(self.page)
+
+    def _close_page(self) -> None:
+        page, self.page = self.page, None
+        if page is not None and page is not self.prometheus and self.meter_provider:
+            self.meter_provider.remove_metric_reader(page)
 
     def stop_serving(self) -> None:
         """Free the port of the metrics page."""
@@ -192,6 +210,7 @@ class Pipeline:
         self._join(time.monotonic() + _JOIN_S)
         if self.spool is not None:
             self.spool.close()
+        self._close_page()
         self.stop_serving()
         self._say_what_is_left()
 
