@@ -252,7 +252,7 @@ def __getattr__(name: str) -> Any:
             for verbs in _VERBS:
                 import_module(f"{__name__}.{verbs}")
             # Stands above all that setup knows, and tells the running system of itself.
-            import_module(f"{__name__}.web.surface")
+            import_module(f"{__name__}.web.surface").install()
     else:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

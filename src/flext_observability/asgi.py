@@ -128,11 +128,11 @@ class _Sender:
         return _with_header(message, self._request.response_header())
 
     def _is_last(self, message: Message) -> bool:
-        kind = message["type"]
+        kind: str = message["type"]
         if kind == "http.response.body":
             return not message.get("more_body") and not self._has_trailers
         if kind == "http.response.trailers":
-            return not message.get("more_trailers")
+            return not message.get("more_trailers", False)
         return kind == "http.response.pathsend"
 
     def note_route(self) -> None:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import runtime
 from .config import FlextObservabilityConfig
 from .errors import FlextObservabilityConfigurationError
 from .lifecycle import setup, shutdown
@@ -42,8 +41,8 @@ def create_app(
 
     ``/metrics``, ``/health``, ``/health/live``, ``/health/ready`` and the REST API
     under ``/api/v1``, whose OpenAPI document is ``/api/v1/openapi.json``. It mounts
-    into any ASGI application. Without a token it answers callers on this machine alone, but for
-    the health endpoints, which give others the one word.
+    into any ASGI application. Without a token it answers callers on this machine alone,
+    but for the health endpoints, which give others the one word.
 
     Args:
         container: Whose services answer; the one of the process when not given.
@@ -98,8 +97,7 @@ def _rules(token: str | None, allowed_hosts: Sequence[str]) -> "AccessRules":
     from .web.access import AccessRules
 
     config = FlextObservabilityConfig.get_global_instance()
-    if runtime.state.surface is not None:
-        runtime.state.surface.share(config)
+    surface.install().share(config)
     if token is None and config.server_token is not None:
         token = config.server_token.get_secret_value()
     return AccessRules(token, allowed_hosts or config.server_allowed_hosts)
@@ -119,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _check(options)
     from .web.hosting import HostingPlan, serve_forever
 
+    surface.install()
     # Telemetry of its own is sent where somebody said where to.
     quiet = {} if _has_destination() else {"exporters": ["none"]}
     made = setup(None, **quiet)  # type: ignore[arg-type]  # one keyword, or none
@@ -201,7 +200,7 @@ def _check(options: argparse.Namespace) -> int:
     token = os.environ.get("FLEXT_OBSERVABILITY_SERVER_TOKEN", "")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     host = _ANY_ADDRESS.get(options.host, options.host)
-    connection = HTTPConnection(host, options.port, timeout=_CHECK_TIMEOUT_S)
+    connection = HTTPConnection(str(host), options.port, timeout=_CHECK_TIMEOUT_S)
     try:
         connection.request("GET", options.metrics_path, headers=headers)
         status = connection.getresponse().status
@@ -220,8 +219,6 @@ def _cannot_begin(reason: str | None) -> int:
     sys.stderr.write(f"flext_observability.server: {reason}\n")
     return _EXIT_CANNOT_BEGIN
 
-
-_ = surface  # imported so that this process has one
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 _HEAD_DEADLINE_S: Final = 10.0
 _WRITE_DEADLINE_S: Final = 10.0
@@ -28,7 +28,9 @@ class DeadlineProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; a head must be whole in time."""
         super().data_received(data)
-        is_answering = self.cycle is not None and not self.cycle.response_complete
+        # uvicorn says that it is never None; it is, before the first request.
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        is_answering = cycle is not None and not cycle.response_complete
         if is_answering:
             self._stop(self._head_timer)
             self._head_timer = None

@@ -20,10 +20,15 @@ Key = frozenset[tuple[str, str]]
 Series = dict[Key, list[Sample]]
 
 
+def _samples(family: Metric) -> list[Sample]:
+    samples: list[Sample] = family.samples
+    return samples
+
+
 def series_of(family: Metric) -> Series:
     """Give the samples of a family by their labels, without a bucket's bound."""
     found: Series = {}
-    for sample in cast("list[Sample]", family.samples):
+    for sample in _samples(family):
         labels = frozenset(pair for pair in sample.labels.items() if pair[0] != "le")
         found.setdefault(labels, []).append(sample)
     return found
@@ -82,7 +87,7 @@ def _renamed(family: Metric, name: str) -> Metric:
     renamed = Metric(name, family.documentation, family.type)
     renamed.samples = [
         sample._replace(name=name + sample.name.removeprefix(family.name))
-        for sample in cast("list[Sample]", family.samples)
+        for sample in _samples(family)
     ]
     return renamed
 

@@ -203,7 +203,7 @@ def _stamped(send: Send, more: tuple[tuple[str, str], ...]) -> Send:
 
     async def stamp(message: Message) -> None:
         if message["type"] == "http.response.start":
-            present = list(message.get("headers") or ())
+            present: list[tuple[bytes, bytes]] = [*message.get("headers", ())]
             names = {name.lower() for name, _ in present}
             added = [pair for pair in ours if pair[0] not in names]
             message = {**message, "headers": [*present, *added]}

@@ -74,7 +74,7 @@ class HealthReport:
         Args:
             has_details: Whether the caller may see more than the one word.
         """
-        components = self._service().get_overall_health().unwrap_or({})
+        components = self._service().get_overall_health().unwrap_or(dict[str, Any]())
         telemetry = _telemetry()
         word = str(components.get("overall_status", _HEALTHY))
         if word == "unknown":  # nobody reported anything, and the process answers
@@ -91,7 +91,9 @@ class HealthReport:
     def everything(self) -> HealthAnswer:
         """Give the same with details, and figures of the machine."""
         answer = self.overall(has_details=True)
-        system = self._service().perform_system_health_check().unwrap_or({})
+        system = (
+            self._service().perform_system_health_check().unwrap_or(dict[str, Any]())
+        )
         answer.body["system"] = plain_record(system, current_redactor())
         return answer
 

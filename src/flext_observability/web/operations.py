@@ -103,7 +103,7 @@ class _Threads:
 def _add_metrics(
     app: FastAPI, page: MetricsPage, path: str, in_thread: Callable[..., Any]
 ) -> None:
-    shapes = {
+    shapes: dict[int | str, dict[str, Any]] = {
         200: {
             "description": "Prometheus text, or OpenMetrics when it is asked for.",
             "content": {
@@ -128,7 +128,7 @@ def _add_metrics(
 def _add_health(
     app: FastAPI, report: HealthReport, in_thread: Callable[..., Any]
 ) -> None:
-    shape = {503: {"model": schemas.HealthView}}
+    shape: dict[int | str, dict[str, Any]] = {503: {"model": schemas.HealthView}}
     answers = {**shape, **problems(403)}
 
     @app.get("/health", response_model=schemas.HealthView, responses=answers)
@@ -156,7 +156,9 @@ def _answer(found: HealthAnswer) -> JSONResponse:
 
 async def _bad_input(_: Request, error: Exception) -> JSONResponse:
     """Tell what is wrong: 400 for the address, 422 for the body."""
-    found = error.errors() if isinstance(error, RequestValidationError) else []
+    found: list[dict[str, Any]] = []
+    if isinstance(error, RequestValidationError):
+        found += error.errors()
     place = found[0]["loc"][0] if found else ""
     code = _UNPROCESSABLE if place == "body" else _BAD_REQUEST
     told = [

@@ -1,7 +1,7 @@
 """The metrics page: everything this process, and its siblings, hold."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -147,7 +147,9 @@ def _ledger_rows() -> Iterator[Row]:
 
 def _health_rows(container: FlextContainer) -> Iterator[Row]:
     """Give the status of components, also where nothing is emitted."""
-    overall = FlextHealthService(container).get_overall_health().unwrap_or({})
+    overall = (
+        FlextHealthService(container).get_overall_health().unwrap_or(dict[str, Any]())
+    )
     for name, record in overall.get("components", {}).items():
         figure = _HEALTH_FIGURES.get(record["status"])
         if figure is not None:

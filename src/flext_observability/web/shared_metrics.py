@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from prometheus_client.core import Metric
 
@@ -191,7 +191,7 @@ class SharedMetrics:
             return None
         finally:
             self._files.close(fd)
-        return found if isinstance(found, dict) else None
+        return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
     def _replace(self, name: str, content: object) -> None:
         """Write a file, so that readers see the old one or the new one."""

@@ -122,4 +122,8 @@ class OperationsSurface:
             server.stop()
 
 
-runtime.state.surface = OperationsSurface()
+def install() -> runtime.Surface:
+    """Give this process a surface, unless it has one."""
+    if runtime.state.surface is None:
+        runtime.state.surface = OperationsSurface()
+    return runtime.state.surface
