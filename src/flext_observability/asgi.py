@@ -100,14 +100,13 @@ class FlextASGIMiddleware:
 class _Sender:
     """Passes messages on; reads the status from them and adds the correlation id."""
 
-    __slots__ = ("_has_trailers", "_request", "_route", "_scope", "_send")
+    __slots__ = ("_has_trailers", "_request", "_scope", "_send")
 
     def __init__(self, request: ServedRequest, scope: Scope, send: Send) -> None:
         self._request = request
         self._scope = scope
         self._send = send
         self._has_trailers = False
-        self._route = ""
 
     async def __call__(self, message: Message) -> None:
         begin = _BEGINNINGS.get(message["type"])
@@ -137,15 +136,14 @@ class _Sender:
 
     def note_route(self) -> None:
         """Read the route, which the framework finds while it runs."""
-        if not self._route:
-            with suppress(Exception):  # any framework, any version of it
-                self._route = _route(self._scope)
+        with suppress(Exception):  # any framework, any version of it
+            self._request.route = self._request.route or _route(self._scope)
 
     def end(self) -> None:
         """End the request, unless that was done."""
         if not self._request.is_over:
             self.note_route()
-            self._request.end(self._route)
+            self._request.end()
 
 
 # Messages that begin a response, and the status they stand for where they name none.

@@ -116,7 +116,7 @@ class ServedRequest:
 
     __slots__ = (
         *("_began_s", "_context", "_head", "_part", "_scope", "_span", "_tokens"),
-        *("correlation_id", "is_over", "status"),
+        *("correlation_id", "is_over", "route", "status"),
     )
 
     def __init__(
@@ -137,6 +137,8 @@ class ServedRequest:
         self.is_over = False
         self.status: int | None = None
         """Of the response, once it has begun."""
+        self.route = ""
+        """Template of the path, where the framework tells it."""
         self._began_s = time.perf_counter()
         with suppress(Exception):  # telemetry never stops a request
             self._begin(headers, trusts_caller)
@@ -188,22 +190,21 @@ class ServedRequest:
                 mark_failed(self._span, Failure(error, None), record_exception=True)
         self.end(error_type=type(error).__name__)
 
-    def end(self, route: str = "", error_type: str = "") -> None:
+    def end(self, error_type: str = "") -> None:
         """End span and measurement; the response is out. Harmless when repeated.
 
         Args:
-            route: Template of the path, where the framework tells it.
             error_type: Of the exception that ended it.
         """
         if self.is_over:
             return
         self.is_over = True
         with suppress(Exception):  # telemetry never stops a request
-            self._end(route, error_type)
+            self._end(error_type)
         with suppress(Exception):
             self._span.end()
 
-    def _end(self, route: str, error_type: str) -> None:
+    def _end(self, error_type: str) -> None:
         duration_s = time.perf_counter() - self._began_s
         status, head, span = self.status, self._head, self._span
         if not error_type and status is not None and status >= _SERVER_ERROR:
@@ -219,10 +220,10 @@ class ServedRequest:
         if status is not None:
             span.set_attribute(C.ATTR_HTTP_STATUS_CODE, status)
             labels[C.ATTR_HTTP_STATUS_CODE] = status
-        if route:
-            span.set_attribute(C.ATTR_HTTP_ROUTE, route)
-            span.update_name(f"{head.label_method()} {route}")
-            labels[C.ATTR_HTTP_ROUTE] = route
+        if self.route:
+            span.set_attribute(C.ATTR_HTTP_ROUTE, self.route)
+            span.update_name(f"{head.label_method()} {self.route}")
+            labels[C.ATTR_HTTP_ROUTE] = self.route
         if error_type:
             labels[C.ATTR_ERROR_TYPE] = error_type
         if self._part is Part.ALL and runtime.is_running():

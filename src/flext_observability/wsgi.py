@@ -73,6 +73,7 @@ class FlextWSGIMiddleware:
         def start(status: str, headers: Any, *more: Any) -> Write:
             with suppress(Exception):  # telemetry never stops a response
                 request.status = int(status[:3])
+                request.route = _route(environ)  # Flask forgets it soon after
                 headers = _with_header(headers, request.response_header())
             return start_response(status, headers, *more)
 
@@ -85,9 +86,9 @@ class FlextWSGIMiddleware:
         is_file = isinstance(wrapper, type) and isinstance(body, wrapper)
         if is_file or isinstance(body, list | tuple):
             # Servers treat these in ways of their own, which a wrapper would prevent.
-            request.end(_route(environ))
+            request.end()
             return body
-        return _Body(body, request, context, environ)
+        return _Body(body, request, context)
 
 
 class _Body:
@@ -98,13 +99,11 @@ class _Body:
         body: Iterable[bytes],
         request: ServedRequest,
         context: Context,
-        environ: Environ,
     ) -> None:
         self._body = body
         self._parts: Iterator[bytes] | None = None
         self._request = request
         self._context = context
-        self._environ = environ
 
     def __iter__(self) -> Iterator[bytes]:
         """Iterate."""
@@ -115,7 +114,7 @@ class _Body:
         try:
             return self._context.run(self._next)
         except StopIteration:
-            self._request.end(_route(self._environ))
+            self._request.end()
             raise
         except BaseException as error:
             self._request.fail(error)
@@ -136,7 +135,7 @@ class _Body:
             self._request.fail(error)
             raise
         finally:
-            self._request.end(_route(self._environ))
+            self._request.end()
 
 
 def _with_header(
