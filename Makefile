@@ -74,7 +74,7 @@ test-faults: $(VENV)/.dev ## kills, outages, full disks, bad clocks: the slow on
 	FLEXT_FIGURES=build/figures.txt $(BIN)/python scripts/test_faults.py -m 'slow or not slow'
 
 test-servers: $(VENV)/.servers ## against gunicorn, uvicorn and celery, which it installs
-	$(PYTEST) tests/faults/test_r18_servers.py
+	$(PYTEST) tests/faults/test_r18_servers.py tests/faults/test_r18_metrics.py
 
 test-fast: $(VENV)/.dev ## all tests on one Python, without coverage
 	$(PYTEST) --exitfirst

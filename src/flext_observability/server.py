@@ -7,6 +7,7 @@ serves it inside a program.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.port,
             options.metrics_path,
         )
+        # uvicorn ends in order, then sends itself the signal once more.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
         serve_forever(plan)
     except FlextObservabilityConfigurationError as error:
         return _cannot_begin(str(error))

@@ -129,6 +129,7 @@ def arrived(server: Collector, count: int = 1) -> list[Span]:
 
     spans = server.wait_for(found)
     assert len(spans) == count
+    flush()  # metrics were collected before the spans were looked at
     return spans
 
 

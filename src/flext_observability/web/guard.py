@@ -109,9 +109,8 @@ class Guard:
         if body and kind != "application/json":
             message = "the content type must be application/json"
             raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
-        if is_too_deep(body):
-            message = f"JSON is nested deeper than {DEPTH_LIMIT}"
-            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
+        if body:
+            check_json(body)
         return body
 
 
@@ -119,6 +118,23 @@ def access_of(scope: Scope) -> Access:
     """Give what the caller of a request may."""
     access: Access = scope[ACCESS]
     return access
+
+
+def check_json(body: bytes) -> None:
+    """Refuse what cannot be read as JSON.
+
+    Raises:
+        RefusedError: It is none, or nested too deep.
+    """
+    message = f"JSON is nested deeper than {DEPTH_LIMIT}"
+    if not is_too_deep(body):
+        try:
+            json.loads(body)
+        except ValueError as error:  # no JSON, no UTF-8, a number of 5,000 digits
+            message = f"the body is no JSON: {error}"[:200]
+        else:
+            return
+    raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
 
 
 def is_too_deep(body: bytes) -> bool:
