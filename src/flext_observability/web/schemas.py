@@ -5,16 +5,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from ..constants import FlextObservabilityConstants as C
+
 
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
+
+
+def _iso(value: object) -> object:
+    """Refuse bare numbers: Pydantic would take them for seconds or milliseconds."""
+    if isinstance(value, str) and "-" not in value[1:]:
+        message = "must be a time as ISO 8601 has it, such as 2026-05-01T12:00:00Z"
+        raise ValueError(message)
+    return value
 
 
 def _aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-Moment = Annotated[datetime, AfterValidator(_aware)]
+Moment = Annotated[datetime, BeforeValidator(_iso), AfterValidator(_aware)]
 MetricType = Annotated[
     Literal["gauge", "counter", "histogram"], BeforeValidator(_lower)
 ]
@@ -141,16 +151,19 @@ class LiveView(BaseModel):
     status: Literal["alive"]
 
 
+# Rules of the entity, which tells of a broken one; here they are told, not applied.
+_NOT_BLANK: dict[str, Any] = {"pattern": r"\S"}
+_SEVERITIES: dict[str, Any] = {"enum": list(C.ALERT_SEVERITIES)}
+
+
 class NewAlert(BaseModel):
     """An alert to raise."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
-    severity: str = Field(
-        description="One of info, warning, error, critical, in any case."
-    )
-    message: str
+    name: str = Field(json_schema_extra=_NOT_BLANK)
+    severity: str = Field(description="In any case.", json_schema_extra=_SEVERITIES)
+    message: str = Field(json_schema_extra=_NOT_BLANK)
     details: dict[str, Any] = Field(default_factory=dict[str, Any])
     source: str = ""
     tags: dict[str, str] = Field(default_factory=dict[str, str])
@@ -161,8 +174,12 @@ class Escalation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    level: int = Field(default=1, description="1 or more.")
-    severity: str = Field(default="critical", description="Of the new alert.")
+    level: int = Field(default=1, json_schema_extra={"minimum": 1})
+    severity: str = Field(
+        default="critical",
+        description="Of the new alert.",
+        json_schema_extra=_SEVERITIES,
+    )
     duration_minutes: float | None = Field(
         default=None, description="How long the alert has lasted."
     )
