@@ -113,12 +113,15 @@ fix: $(VENV)/.dev ## apply Ruff's safe fixes, then format
 	$(BIN)/ruff format
 
 ##@ Measure and ship
-.PHONY: bench build clean
+.PHONY: bench bench-server build clean
 bench: $(VENV)/.dev ## cost per call, of durability, of import against plain OpenTelemetry; the contract's figures
 	$(BIN)/python benchmarks/bench_call.py
 	$(BIN)/python benchmarks/bench_import.py
 	$(BIN)/python -m benchmarks.bench_durability
 	$(BIN)/python benchmarks/bench_entities.py
+
+bench-server: $(VENV)/.servers ## /metrics, /health, and the middleware against contrib's
+	$(BIN)/python benchmarks/bench_server.py
 
 build: $(VENV)/.dev ## wheel and source distribution in dist/
 	rm -rf dist
