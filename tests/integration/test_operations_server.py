@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from prometheus_client.openmetrics.parser import (
-    text_string_to_metric_families as parse_openmetrics,
-)
+from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 import flext_observability as fo
@@ -29,6 +27,7 @@ from tests.fixtures.web import Reply, asgi_server, ask, free_port, value_of, wsg
 
 TOKEN = "correct-horse-battery-staple"  # noqa: S105 - no secret of anybody
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what needs a token
+parse_openmetrics: Any = openmetrics_parser.text_string_to_metric_families
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 

@@ -526,7 +526,7 @@ def test_whatever_a_server_hands_over(server: Collector, scope: dict[str, Any]) 
 
 # -- WSGI
 
-Start = Callable[..., object]
+Start = Callable[..., Callable[[bytes], object]]
 
 
 def call(
@@ -535,10 +535,13 @@ def call(
 ) -> tuple[list[Any], Any]:
     """Call a WSGI application; give what it started with and its body as it is."""
     started: list[Any] = []
+
+    def start_response(*given: Any) -> Callable[[bytes], object]:
+        started.append(given)
+        return list[bytes]().append
+
     base = {"REQUEST_METHOD": "GET", "PATH_INFO": "/x", "wsgi.url_scheme": "http"}
-    return started, app(
-        {**base, **(environ or {})}, lambda *given: started.append(given)
-    )
+    return started, app({**base, **(environ or {})}, start_response)
 
 
 def test_wsgi_lists_and_files_stay_what_they_are(server: Collector) -> None:

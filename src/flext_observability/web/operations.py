@@ -4,7 +4,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any, Final
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
@@ -14,12 +14,13 @@ from .access import AccessRules
 from .api import make_router, problems, require_access
 from .guard import Guard, access_of
 from .health import HealthAnswer, HealthReport
-from .page import MetricsPage
+from .page import MetricsPage, PageUnavailableError
 
 # Of our own: what a mounted application of ours does never takes the host's threads.
 _THREADS: Final = 8
 _BAD_REQUEST: Final = 400
 _UNPROCESSABLE: Final = 422
+_UNAVAILABLE: Final = 503
 _TITLE: Final = "flext-observability operations"
 _TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 _OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -115,13 +116,16 @@ def _add_metrics(
     @app.get(
         path,
         response_class=Response,
-        responses={**shapes, **problems(401, 403)},
+        responses={**shapes, **problems(401, 403, _UNAVAILABLE)},
         dependencies=[Depends(require_access)],
     )
     async def metrics(request: Request) -> Response:
         """Give all metrics for Prometheus."""
         accept = request.headers.get("accept", "")
-        text, content_type = await in_thread(lambda: page.answer(accept))
+        try:
+            text, content_type = await in_thread(lambda: page.answer(accept))
+        except PageUnavailableError as error:
+            raise HTTPException(_UNAVAILABLE, str(error)) from error
         return Response(text, headers={"content-type": content_type})
 
 

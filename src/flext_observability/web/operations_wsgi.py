@@ -11,7 +11,7 @@ from ..propagation import correlation_header, flext_correlation_scope
 from .access import Access, AccessRules
 from .guard import SECURITY_HEADERS
 from .health import HealthAnswer, HealthReport
-from .page import MetricsPage
+from .page import MetricsPage, PageUnavailableError
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -83,7 +83,10 @@ class WsgiOperations:
     def _metrics(self, environ: Environ, access: Access) -> _Answer:
         if access.refusal is not None:
             return _problem(access.refusal.status, access.refusal.message)
-        text, content_type = self._page.answer(environ.get("HTTP_ACCEPT", ""))
+        try:
+            text, content_type = self._page.answer(environ.get("HTTP_ACCEPT", ""))
+        except PageUnavailableError as error:
+            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         return HTTPStatus.OK, text, content_type
 
     def _health(self, _: Environ, access: Access) -> _Answer:

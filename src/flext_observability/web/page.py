@@ -76,6 +76,10 @@ def render(families: list[Metric], accept: str) -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
+class PageUnavailableError(Exception):
+    """There is no page that would be true."""
+
+
 class MetricsPage:
     """Answers scrapes for a container, and for sibling processes where they share.
 
@@ -88,10 +92,19 @@ class MetricsPage:
         runtime.state.open_page()
 
     def families(self) -> list[Metric]:
-        """Give all metric families."""
+        """Give all metric families.
+
+        Raises:
+            PageUnavailableError: Those of other processes cannot be had; sums of the
+                others alone would look like counters that fell.
+        """
         shared = _shared()
         if shared is not None:
-            return shared.families()
+            try:
+                return shared.families()
+            except OSError as error:
+                message = f"the metrics of all processes cannot be read: {error}"
+                raise PageUnavailableError(message) from error
         return page_of(self._container or FlextContainer.get_global())[0]
 
     def answer(self, accept: str) -> tuple[bytes, str]:

@@ -13,10 +13,11 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from prometheus_client.core import Metric
 
@@ -36,6 +37,32 @@ _FILE_LIMIT_BYTES: Final = 64 * 1024 * 1024
 
 Page = tuple[list[Metric], set[str]]
 """Families, and the names of gauges that add up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A page as it stands in a file."""
+
+    families: list[Metric] = field(default_factory=list[Metric])
+    additive: Collection[str] = ()
+    """Names of gauges that add up."""
+    merged: Collection[str] = ()
+    """Of the dead: whose files were added last, in case they are still there."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as plain data."""
+        return {
+            "families": to_json(self.families),
+            "additive": sorted(self.additive),
+            "merged": sorted(self.merged),
+        }
+
+    @classmethod
+    def from_json(cls, found: Any) -> "Snapshot":
+        """Read it from plain data; anything else raises something."""
+        return cls(
+            from_json(found["families"]), set(found["additive"]), set(found["merged"])
+        )
 
 
 class SharedMetrics:
@@ -87,9 +114,7 @@ class SharedMetrics:
         with self._lock:
             if self._ended.is_set():
                 return
-            families, additive = self._read_page()
-            told = {"additive": sorted(additive), "families": to_json(families)}
-            self._replace(f"{self._name}.json", told)
+            self._replace(f"{self._name}.json", Snapshot(*self._read_page()))
 
     def close(self) -> None:
         """Write for the last time; from then on the process counts as dead."""
@@ -142,25 +167,22 @@ class SharedMetrics:
 
     def _joined(self) -> Sum:
         page, dead = Sum(), Sum()
-        ended: dict[str, Any] = self._read(_ENDED) or {"merged": [], "families": []}
-        dead.add(from_json(ended["families"]))
+        ended = self._read(_ENDED) or Snapshot()
+        dead.add(ended.families)
         merged: list[str] = []
         names = sorted(os.listdir(self._folder))  # noqa: PTH208 - pathlib has no descriptors
         for lock in (name for name in names if name.endswith(".lock")):
             name = lock.removesuffix(".lock")
-            told = self._read(f"{name}.json")
+            told = self._read(f"{name}.json") or Snapshot()
             if name == self._name or self._is_alive(lock):
-                if told is not None:
-                    found = from_json(told["families"])
-                    page.add(found, told["additive"], name.partition("-")[0])
+                page.add(told.families, told.additive, name.partition("-")[0])
                 continue
             merged.append(name)
             # It may have been added before, by one who died right after that.
-            if told is not None and name not in ended["merged"]:
-                dead.add(from_json(told["families"]))
+            if name not in ended.merged:
+                dead.add(told.families)
         if merged:
-            families = to_json(dead.families())
-            self._replace(_ENDED, {"merged": merged, "families": families})
+            self._replace(_ENDED, Snapshot(dead.families(), merged=merged))
             for name in merged:
                 for suffix in (".json", ".lock"):
                     with suppress(OSError):
@@ -178,7 +200,7 @@ class SharedMetrics:
         finally:
             self._files.close(fd)
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str) -> "Snapshot | None":
         """Read a page; what nobody can read does not exist."""
         try:
             fd = self._files.open(name, os.O_RDONLY, self._folder)
@@ -186,20 +208,20 @@ class SharedMetrics:
             return None
         try:
             with os.fdopen(os.dup(fd), "rb") as file:
-                found: Any = json.loads(file.read(_FILE_LIMIT_BYTES))
-        except (OSError, ValueError, RecursionError):
+                return Snapshot.from_json(json.loads(file.read(_FILE_LIMIT_BYTES)))
+        except Exception as error:  # noqa: BLE001 - whatever stands in the file
+            say(WARNING, "shared metrics in %s cannot be read: %s", name, error)
             return None
         finally:
             self._files.close(fd)
-        return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
-    def _replace(self, name: str, content: object) -> None:
+    def _replace(self, name: str, content: "Snapshot") -> None:
         """Write a file, so that readers see the old one or the new one."""
         draft = f".{name}.{self._name}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(draft, flags, FILE_MODE, dir_fd=self._folder)
         with os.fdopen(fd, "wb") as file:
-            file.write(json.dumps(content, separators=(",", ":")).encode())
+            file.write(json.dumps(content.to_json(), separators=(",", ":")).encode())
         os.replace(draft, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
 
