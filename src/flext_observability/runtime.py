@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from logging import getLevelNamesMapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
-from weakref import finalize
+from weakref import WeakSet, finalize
 
 from ._pipeline.operations import OperationTotals
 from .constants import DropReason, Signal
@@ -78,7 +78,8 @@ class _State:
         self.is_asleep = False
         # The operations server, which stands above: the door puts it here.
         self.surface: Surface | None = None
-        self._has_page = False
+        # Who shows all metrics; while there is one, pipelines have them at hand.
+        self._viewers: WeakSet[Any] = WeakSet()
 
     # -- the providers OTel was given
 
@@ -173,15 +174,19 @@ class _State:
         if self.surface is not None:
             self.surface.apply(config)
 
-    def open_page(self) -> None:
-        """Have all metrics at hand, in this pipeline and in those that follow."""
-        self._has_page = True
+    def open_page(self, viewer: object) -> None:
+        """Have all metrics at hand, in this pipeline and in those that follow.
+
+        Args:
+            viewer: Who shows them; it counts while it lives.
+        """
+        self._viewers.add(viewer)
         pipeline = self.pipeline
         if pipeline is not None:
             pipeline.open_page()
 
     def _exchange(self, pipeline: "Pipeline | None") -> None:
-        if pipeline is not None and self._has_page:
+        if pipeline is not None and self._viewers:
             pipeline.open_page()
         tracers, meters, loggers = self.proxies()
         self.pipeline = pipeline

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from .config import FlextObservabilityConfig
@@ -28,7 +29,7 @@ __all__ = ["create_app", "create_wsgi_app", "main"]
 
 _EXIT_CANNOT_BEGIN = 2
 _CHECK_TIMEOUT_S = 5.0
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - turned into loopback
+_IPV4 = 4
 
 
 def create_app(
@@ -202,8 +203,8 @@ def _check(options: argparse.Namespace) -> int:
 
     token = os.environ.get("FLEXT_OBSERVABILITY_SERVER_TOKEN", "")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    host = _ANY_ADDRESS.get(options.host, options.host)
-    connection = HTTPConnection(str(host), options.port, timeout=_CHECK_TIMEOUT_S)
+    host = _reachable(options.host)
+    connection = HTTPConnection(host, options.port, timeout=_CHECK_TIMEOUT_S)
     try:
         connection.request("GET", options.metrics_path, headers=headers)
         status = connection.getresponse().status
@@ -216,6 +217,17 @@ def _check(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{host}:{options.port} answered {status}\n")
         return 1
     return 0
+
+
+def _reachable(host: str) -> str:
+    """Give the address by which this machine reaches its own server."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if not address.is_unspecified:
+        return host
+    return "127.0.0.1" if address.version == _IPV4 else "::1"
 
 
 def _cannot_begin(reason: str | None) -> int:

@@ -1,5 +1,6 @@
 """The operations server inside a program and as one of its own, over real sockets."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -106,6 +107,19 @@ def test_what_was_recorded_before_setup_counts() -> None:
     fo.setup("shop", exporters=["none"], server_port=port).unwrap()
     metrics.record_metric("orders", 1, "count", {}, "counter")
     assert value_of(ask(port, "/metrics").text, "orders_total") == 6
+
+
+def test_two_kinds_of_one_name_are_both_shown() -> None:
+    """The instrument keeps the name; what came before it has its type behind."""
+    fo.FlextMetricsService().record_metric("clash", 7)
+    port = free_port()
+    fo.setup("shop", exporters=["none"], server_port=port).unwrap()
+    fo.flext_counter("clash").add(2)
+    text = ask(port, "/metrics").text
+    list(parse_text(text))
+    assert value_of(text, "clash_total") == 2
+    assert value_of(text, "clash_gauge") == 7
+    list(parse_openmetrics(ask(port, "/metrics", Accept=OPENMETRICS).text))
 
 
 def test_openmetrics_by_negotiation(port: int) -> None:
@@ -383,6 +397,31 @@ def test_a_forked_child_does_not_hold_the_port() -> None:
         """
     ).ok()
     assert done.lines == ["free"]
+
+
+def test_an_address_of_the_other_family() -> None:
+    """IPv6 loopback is as good as any."""
+    port = free_port()
+    result = fo.setup("shop", exporters=["none"], server_host="::1", server_port=port)
+    if result.is_failure:
+        assert "cannot listen on ::1" in str(result.error)
+        pytest.skip("this machine has no IPv6")
+    assert ask(port, "/metrics", host="::1").status == 200
+
+
+def test_websockets_are_closed() -> None:
+    """There is none here; who tries is told."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/", "headers": []}
+    asyncio.run(operations.create_app()(scope, receive, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
 def test_without_the_extra_setup_says_what_to_install(tmp_path: Path) -> None:

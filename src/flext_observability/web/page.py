@@ -89,7 +89,7 @@ class MetricsPage:
 
     def __init__(self, container: FlextContainer | None = None) -> None:
         self._container = container
-        runtime.state.open_page()
+        runtime.state.open_page(self)
 
     def families(self) -> list[Metric]:
         """Give all metric families.

@@ -75,11 +75,11 @@ class OperationsSurface:
             from .page import page_of
             from .shared_metrics import SharedMetrics
 
-            runtime.state.open_page()
             try:
                 sharing = SharedMetrics(
                     directory, lambda: page_of(FlextContainer.get_global())
                 )
+                runtime.state.open_page(sharing)
                 sharing.start()
             except (OSError, RuntimeError) as error:
                 message = (
