@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.faults.test_r18_servers import Server, needs, serving
+from tests.faults.test_r18_servers import ROOT, Server, needs, serving
 from tests.fixtures.web import ask
 
 pytestmark = [needs("gunicorn"), pytest.mark.timeout(90)]
@@ -96,6 +96,25 @@ def test_counters_add_up_over_workers(tmp_path: Path, options: tuple[str, ...]) 
         assert sum(durations) == 200
 
 
+@needs("uvicorn")
+def test_counters_add_up_over_workers_of_uvicorn(tmp_path: Path) -> None:
+    """The same, for processes that are spawned instead of forked."""
+    settings = {"exporters": ["none"], "server_metrics_dir": str(tmp_path / "metrics")}
+    command = [
+        *("uvicorn", "--port", "0", "--workers", "2", "--app-dir", str(ROOT)),
+        "tests.faults.servers.metrics:asgi_application",
+    ]
+    with serving(
+        command,
+        tmp_path,
+        r"Uvicorn running on http://127\.0\.0\.1:(\d+)",
+        SERVER_SETUP=json.dumps(settings),
+    ) as server:
+        server.wait_said("Application startup complete", 2)
+        hit(server, 100)
+        assert_counted(server, 100)
+
+
 def test_restarts_keep_counters_and_forget_gauges(tmp_path: Path) -> None:
     """Counters of workers that ended stay in the sums, their gauges go with them."""
     with gunicorn(tmp_path) as server:
@@ -128,10 +147,10 @@ def gauge_pids(server: Server) -> set[str]:
 
 def test_recycled_workers_lose_no_count(tmp_path: Path) -> None:
     """Workers that end after a few requests each leave their counts behind."""
-    with gunicorn(tmp_path, "--max-requests", "10") as server:
-        for done in range(1, 301):
+    with gunicorn(tmp_path, "--max-requests", "15") as server:
+        for done in range(1, 91):
             ask(server.port, "/hit")
-            if done % 100 == 0:
+            if done % 45 == 0:
                 assert_counted(server, done, within_s=6.0)
 
 

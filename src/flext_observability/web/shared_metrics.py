@@ -87,16 +87,28 @@ class SharedMetrics:
         directory.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         self._folder = open_folder(str(directory))
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        with self._gate():  # nobody shall see it unlocked
-            lock = f"{self._name}.lock"
-            flock(self._files.open(lock, os.O_RDWR | os.O_CREAT, self._folder))
+        try:
+            with self._gate():  # nobody shall see it unlocked
+                lock = f"{self._name}.lock"
+                flock(self._files.open(lock, os.O_RDWR | os.O_CREAT, self._folder))
+        except BaseException:
+            self.abandon()
+            raise
         self._thread = threading.Thread(
             target=self._run, name="flext-shared-metrics", daemon=True
         )
 
     def start(self) -> None:
-        """Begin to write every second, and once at the end of the process."""
-        self._thread.start()
+        """Begin to write every second, and once at the end of the process.
+
+        Raises:
+            RuntimeError: No thread can be started.
+        """
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.abandon()
+            raise
         atexit.register(self.close)
 
     def families(self) -> list[Metric]:

@@ -1,4 +1,4 @@
-"""A WSGI application with several workers: every request is counted.
+"""A WSGI and an ASGI application with several workers: every request is counted.
 
 ``SERVER_SETUP`` holds the arguments of ``fo.setup`` as JSON. ``/hit`` counts and gives
 the pid of the worker, ``/level?value=3`` sets a gauge, ``/metrics`` and ``/health`` are
@@ -46,3 +46,18 @@ def answer(
 
 
 application = fo.FlextWSGIMiddleware(answer)
+
+
+async def answer_async(scope: Any, receive: Any, send: Any) -> None:
+    """Do the same as :func:`answer` for ``/hit``."""
+    if scope["type"] != "http" or scope["path"] != "/hit":
+        await operations_async(scope, receive, send)
+        return
+    work()
+    body = str(os.getpid()).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+operations_async = server.create_app()
+asgi_application = fo.FlextASGIMiddleware(answer_async)
