@@ -113,12 +113,22 @@ fix: $(VENV)/.dev ## apply Ruff's safe fixes, then format
 	$(BIN)/ruff format
 
 ##@ Measure and ship
-.PHONY: bench bench-server build clean
-bench: $(VENV)/.dev ## cost per call, of durability, of import against plain OpenTelemetry; the contract's figures
-	$(BIN)/python benchmarks/bench_call.py
-	$(BIN)/python benchmarks/bench_import.py
-	$(BIN)/python -m benchmarks.bench_durability
+.PHONY: bench bench-server bench-quick bench-peers build clean
+bench: $(VENV)/.dev ## what everything costs against plain OpenTelemetry, into benchmarks/results.md; the contract's figures
+	$(BIN)/python -m benchmarks.report
 	$(BIN)/python benchmarks/bench_entities.py
+
+bench-quick: $(VENV)/.dev ## see in seconds that the benchmarks work; the figures mean nothing
+	$(BIN)/python -m benchmarks.report --quick
+
+bench-peers: $(VENV)/.dev .venvs/peers/.installed ## install Logfire, ddtrace and Sentry apart, and measure their decorators
+	$(BIN)/python -m benchmarks.bench_peers
+
+.venvs/peers/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv --clear .venvs/peers
+	.venvs/peers/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venvs/peers/bin/python -m pip install --quiet --group peers
+	@touch $@
 
 bench-server: $(VENV)/.servers ## /metrics, /health, and the middleware against contrib's
 	$(BIN)/python benchmarks/bench_server.py

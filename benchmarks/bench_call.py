@@ -1,291 +1,250 @@
 """What one monitored call costs, against a plain OpenTelemetry span in the same run.
 
-Each group names its base; its other rows do the same work another way. The rows of a
-group take turns within each repeat, so that the drift of the machine hits all alike;
-the ratio is taken per repeat, then the median. Absolute times only give orientation.
+The base is `with tracer.start_as_current_span()`, the stock batch processor and an
+exporter that discards. Ours is the whole pipeline after `setup()`: span, duration,
+outcome and correlation id, sent over OTLP/HTTP to a process that counts and forgets.
+Times are CPU time of the process. What is queued at the end of a turn is sent outside
+the measured time; what encoding and sending cost is the matter of `bench_durability`
+and `bench_overload`.
 
-Both sides are built alike: the SDK's batch processor in front of an exporter that
-throws the spans away, handed to ours by `span_processors=` with `exporters=["none"]`,
-and an in-memory metric reader, for our calls also record a duration. With --otlp both
-sides send over OTLP/HTTP instead, each with its shipped exporter, to a process that
-reads and forgets. Queues are emptied between turns, outside the measured time.
-
-    python benchmarks/bench_call.py [--otlp] [--calls N] [--repeats N]
+    python -m benchmarks.bench_call [--quick]
 """
 
-import argparse
-import asyncio
-import contextlib
-import gc
-import multiprocessing
-import statistics
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.connection import Connection
+from typing import Any
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import (
-    BatchSpanProcessor,
-    SpanExporter,
-    SpanExportResult,
+from benchmarks.figures import Figure, compared, loss
+from benchmarks.harness import (
+    REQUEST_ID,
+    WARM_UP,
+    Row,
+    Turn,
+    fail,
+    interleave,
+    loop,
+    loop_async,
+    loop_failing,
+    one_turn,
+    run,
+    same,
+    same_async,
+    under,
 )
+from benchmarks.plain import (
+    discarding_meters,
+    discarding_processor,
+    discarding_tracers,
+    monitored_by_hand,
+    spanned,
+)
+from benchmarks.server import Server
+from opentelemetry import trace
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
 import flext_observability as fo
 
-WARM_UP = 3
-Run = Callable[[int], None]
-Drain = Callable[[], object]
-
-
-class Discard(SpanExporter):
-    """Counts a batch and forgets it: what a collector costs is not measured here."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Accept and drop."""
-        self.count += len(spans)
-        return SpanExportResult.SUCCESS
-
-
-class OopsError(Exception):
-    """What the raising rows raise."""
+BASE = "plain OTel, the base"
+MONITORED = "monitored call"
+CHILD = "monitored call, child of a span of the SDK"
+CHILD_OF_OURS = "monitored call, child of a span of ours"
+COROUTINE = "monitored coroutine"
+RAISING = "monitored call that raises"
+CONTEXT_MANAGER = "flext_span context manager"
+NOT_SET_UP = "monitored call, not set up"
+SAMPLED_OUT = "monitored call, sampled out by ratio"
+AGAIN = "plain OTel, the base again"
+DISCARDED = "monitored call, spans to the SDK's batch processor, discarded"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One way to do a group's work, and how to empty its queue."""
+class Wanted:
+    """A row of the result."""
 
-    name: str
-    run: Run
-    drain: Drain
-
-
-def same(value: int) -> int:
-    """Do nothing: every row wraps this."""
-    return value
+    group: str
+    row: str
+    at_most: float | None = None
+    note: str = ""
 
 
-async def same_async(value: int) -> int:
-    """Do nothing, awaited."""
-    return value
+WANTED = {
+    "running": (
+        Wanted("sync", MONITORED, 0.13),
+        Wanted("child", CHILD, 0.15),
+        Wanted("child", CHILD_OF_OURS, 0.15),
+        Wanted("coroutine", COROUTINE, 0.16),
+        Wanted("raising", RAISING, 0.12, "base: a plain span that raises"),
+        Wanted("sync", CONTEXT_MANAGER, 0.16),
+        Wanted("sync", "plain OTel, histogram, counter, correlation id by hand"),
+        Wanted("sync", "bare function"),
+        Wanted("sync", AGAIN, note="how far noise goes"),
+    ),
+    "unset": (
+        Wanted("sync", NOT_SET_UP, 0.03),
+        Wanted("sync", "plain OTel, API without SDK"),
+    ),
+    "unsampled": (
+        Wanted("sync", SAMPLED_OUT, 0.10),
+        Wanted("sync", "plain OTel, sampled out by ratio"),
+    ),
+    "discarding": (Wanted("sync", DISCARDED),),
+}
 
 
-def fail(value: int) -> int:
-    """Raise: the cost of a failure."""
-    raise OopsError(value)
+def set_up(kind: str, url: str) -> None:
+    """Put the library into the state of a kind of child."""
+    fo.flext_set_correlation_id(REQUEST_ID)
+    if kind == "discarding":
+        fo.setup(
+            "bench",
+            exporters=["none"],
+            span_processors=[discarding_processor()],
+            metrics_export_interval_s=3600,
+        ).unwrap()
+    elif kind != "unset":
+        fo.setup(
+            "bench",
+            endpoint=url,
+            protocol="http/protobuf",
+            durability="memory",
+            sample_ratio=0.0 if kind == "unsampled" else 1.0,
+            metrics_export_interval_s=3600,
+        ).unwrap()
 
 
-def repeat(function: Callable[[int], object]) -> Run:
-    """Call a function n times."""
-
-    def run(calls: int) -> None:
-        for number in range(calls):
-            function(number)
-
-    return run
+def flush() -> None:
+    """Send what is queued."""
+    fo.flush(30)
 
 
-def repeat_failing(function: Callable[[int], object]) -> Run:
-    """Call a function that raises n times, and catch as its caller would."""
-
-    def run(calls: int) -> None:
-        for number in range(calls):
-            with contextlib.suppress(OopsError):
-                function(number)
-
-    return run
-
-
-def repeat_async(function: Callable[[int], Awaitable[object]]) -> Run:
-    """Await a function n times inside one event loop."""
-    loop = asyncio.new_event_loop()
-
-    async def turn(calls: int) -> None:
-        for number in range(calls):
-            await function(number)
-
-    def run(calls: int) -> None:
-        loop.run_until_complete(turn(calls))
-
-    return run
-
-
-class Forget(BaseHTTPRequestHandler):
-    """Reads a request and answers success."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        """Answer an export."""
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Type", "application/x-protobuf")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Stay quiet."""
-
-
-def serve(port: Connection) -> None:
-    """Tell the port, then forget whatever comes."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Forget)
-    port.send(server.server_port)
-    server.serve_forever()
-
-
-@contextlib.contextmanager
-def forgetting_server() -> Iterator[str]:
-    """Run the forgetting server in a process of its own; gives its address."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(theirs,), daemon=True)
-    process.start()
-    try:
-        yield f"http://127.0.0.1:{ours.recv()}"
-    finally:
-        process.terminate()
-        process.join()
-
-
-def plain_rows(exporter: SpanExporter) -> dict[str, list[Row]]:
-    """Build the base of each group from the SDK alone."""
-    resource = Resource.create({"service.name": "bench"})
-    provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+def groups(kind: str) -> dict[str, list[Row]]:
+    """Build the rows of a kind of child; the first of a group is its base."""
+    provider = discarding_tracers()
     tracer = provider.get_tracer("bench")
-    meter = MeterProvider([InMemoryMetricReader()], resource).get_meter("bench")
-    duration = meter.create_histogram("bench.duration", "s")
-
-    def span(value: int) -> int:
-        with tracer.start_as_current_span("call"):
-            return same(value)
-
-    def span_and_histogram(value: int) -> int:
-        started = time.perf_counter()
-        with tracer.start_as_current_span("call"):
-            try:
-                return same(value)
-            finally:
-                duration.record(time.perf_counter() - started, {"operation": "call"})
-
-    async def span_async(value: int) -> int:
-        with tracer.start_as_current_span("call"):
-            return await same_async(value)
-
-    def span_raising(value: int) -> int:
-        with tracer.start_as_current_span("call"):
-            return fail(value)
-
-    def row(name: str, run: Run) -> Row:
-        return Row(name, run, provider.force_flush)
-
-    return {
-        "sync": [
-            row("plain: with start_as_current_span", repeat(span)),
-            row("plain, and a histogram by hand", repeat(span_and_histogram)),
-        ],
-        "async": [row("plain: with, in a coroutine", repeat_async(span_async))],
-        "raising": [row("plain: with, raising", repeat_failing(span_raising))],
-    }
-
-
-def our_rows() -> dict[str, list[Row]]:
-    """Build the rows of this library on the running setup."""
+    drain = provider.force_flush
     monitored = fo.flext_monitor_function("call")(same)
-    monitored_async = fo.flext_monitor_function("call_async")(same_async)
-    monitored_raising = fo.flext_monitor_function("call_raising")(fail)
+    base = Row(BASE, loop(spanned(tracer)), drain)
+    if kind == "unset":
+        without_sdk = spanned(trace.get_tracer("bench"))
+        rows = [
+            Row(NOT_SET_UP, loop(monitored)),
+            Row("plain OTel, API without SDK", loop(without_sdk)),
+        ]
+        return {"sync": [base, *rows]}
+    if kind == "unsampled":
+        unsampled = discarding_tracers(ParentBasedTraceIdRatio(0.0))
+        silent = spanned(unsampled.get_tracer("bench"))
+        rows = [
+            Row(SAMPLED_OUT, loop(monitored), flush),
+            Row("plain OTel, sampled out by ratio", loop(silent)),
+        ]
+        return {"sync": [base, *rows]}
+    if kind == "discarding":
+        return {"sync": [base, Row(DISCARDED, loop(monitored), flush)]}
 
-    def span(value: int) -> int:
+    by_hand = monitored_by_hand(
+        tracer, discarding_meters(), fo.flext_get_correlation_id
+    )
+
+    def spanned_by_us(value: int) -> int:
         with fo.flext_span("call"):
             return same(value)
 
-    async def span_async(value: int) -> int:
-        async with fo.flext_span("call"):
+    async def spanned_async(value: int) -> int:
+        with tracer.start_as_current_span("call"):
             return await same_async(value)
 
-    def row(name: str, run: Run) -> Row:
-        return Row(name, run, lambda: fo.flush(30))
+    def spanned_raising(value: int) -> int:
+        with tracer.start_as_current_span("call"):
+            return fail(value)
 
+    monitored_async = fo.flext_monitor_function("coroutine")(same_async)
+    monitored_raising = fo.flext_monitor_function("raising")(fail)
+    of_theirs = under(lambda: tracer.start_as_current_span("parent"))
+    of_ours = under(lambda: fo.flext_span("parent"))
     return {
         "sync": [
-            row("flext_monitor_function", repeat(monitored)),
-            row("flext_span", repeat(span)),
+            base,
+            Row(MONITORED, loop(monitored), flush),
+            Row(CONTEXT_MANAGER, loop(spanned_by_us), flush),
+            Row(
+                "plain OTel, histogram, counter, correlation id by hand",
+                loop(by_hand),
+                drain,
+            ),
+            Row("bare function", loop(same)),
+            Row(AGAIN, loop(spanned(tracer)), drain),
         ],
-        "async": [
-            row("flext_monitor_function", repeat_async(monitored_async)),
-            row("flext_span", repeat_async(span_async)),
+        "child": [
+            Row(BASE, of_theirs(loop(spanned(tracer))), drain),
+            Row(CHILD, of_theirs(loop(monitored)), flush),
+            Row(CHILD_OF_OURS, of_ours(loop(monitored)), flush),
         ],
-        "raising": [row("flext_monitor_function", repeat_failing(monitored_raising))],
+        "coroutine": [
+            Row(BASE, loop_async(spanned_async), drain),
+            Row(COROUTINE, loop_async(monitored_async), flush),
+        ],
+        "raising": [
+            Row(BASE, loop_failing(spanned_raising), drain),
+            Row(RAISING, loop_failing(monitored_raising), flush),
+        ],
     }
 
 
-def measure(rows: list[Row], calls: int, repeats: int) -> list[list[float]]:
-    """Return nanoseconds per call, one list per row, one figure per repeat."""
-    times: list[list[float]] = [[] for _ in rows]
-    for number in range(WARM_UP + repeats):
-        for row, kept in zip(rows, times, strict=True):
-            gc.collect()
-            started = time.perf_counter_ns()
-            row.run(calls)
-            spent = time.perf_counter_ns() - started
-            row.drain()
-            if number >= WARM_UP:
-                kept.append(spent / calls)
-    return times
+def start(arguments: list[str]) -> Turn:
+    """Prepare a child: its kind, the server, calls per turn, turns of each row."""
+    kind, url, calls, repeats = arguments
+    set_up(kind, url)
+    built = groups(kind)
+
+    def turn() -> dict[str, Any]:
+        times = {
+            name: interleave(rows, int(calls), int(repeats))
+            for name, rows in built.items()
+        }
+        flush()
+        now = fo.status().signals["traces"]
+        return {"times": times, "lost": sum(now.dropped.values()) + now.pending}
+
+    return turn
 
 
-def report(group: str, rows: list[Row], times: list[list[float]]) -> None:
-    """Print one group's table; the first row is the base."""
-    print(f"\n{group:<38} {'median us':>10} {'x base':>8}")
-    for row, kept in zip(rows, times, strict=True):
-        ratios = [mine / base for mine, base in zip(kept, times[0], strict=True)]
-        median_us = statistics.median(kept) / 1000
-        print(f"{row.name:<38} {median_us:>10.2f} {statistics.median(ratios):>8.2f}")
+def remark_of(kind: str, calls: int, turns: int, arrived: dict[str, Any]) -> str:
+    """Say what arrived, and whether that is everything."""
+    spans = arrived["spans"]
+    counted = arrived["totals"].get("flext.operation.duration", 0)
+    if kind == "unsampled":
+        return f"{counted:.0f} of {calls * turns} calls are in the metrics"
+    if kind == "running":
+        # Six rows make spans, and one of them a parent in each turn; five are counted.
+        lost = loss(spans, (6 * calls + 1) * turns, "spans")
+        return lost or loss(counted, 5 * calls * turns, "durations")
+    return ""
 
 
-def compare(exporter: SpanExporter, calls: int, repeats: int) -> None:
-    """Measure the three groups; the exporter is that of the plain side."""
-    plain, ours = plain_rows(exporter), our_rows()
-    for group, base in plain.items():
-        rows = [*base, *ours[group]]
-        report(group, rows, measure(rows, calls, repeats))
-
-
-def main() -> None:
-    """Read the options, build both sides alike, and compare them."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--otlp", action="store_true", help="send to a local server")
-    parser.add_argument("--calls", type=int, default=1000, help="calls per turn")
-    parser.add_argument("--repeats", type=int, default=40, help="turns of each row")
-    options = parser.parse_args()
-    if options.otlp:
-        with forgetting_server() as endpoint:
-            fo.setup("bench", endpoint=endpoint, protocol="http/protobuf").unwrap()
-            exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")
-            compare(exporter, options.calls, options.repeats)
-            fo.shutdown()
-        return
-    theirs, ours = Discard(), Discard()
-    fo.setup(
-        "bench",
-        exporters=["none"],
-        span_processors=[BatchSpanProcessor(ours)],
-        metric_readers=[InMemoryMetricReader()],
-    ).unwrap()
-    compare(theirs, options.calls, options.repeats)
-    fo.shutdown()
-    # A side that dropped or skipped spans would have had less to do.
-    print(f"\nspans exported: plain {theirs.count}, ours {ours.count}")
+def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark is told
+    """Measure every kind of child in a process of its own."""
+    calls, repeats = (100, 3) if quick else (1000, 60)
+    result: list[Figure] = []
+    for kind, wanted in WANTED.items():
+        with Server() as server:
+            answer = one_turn("bench_call", kind, server.url, str(calls), str(repeats))
+            remark = remark_of(kind, calls, repeats + WARM_UP, server.counts())
+        if answer["lost"]:
+            remark = f"LOSS: {answer['lost']} spans, says the ledger"
+        for each in wanted:
+            times = answer["times"][each.group]
+            notes = [each.note, remark if each.at_most else ""]
+            result.append(
+                compared(
+                    each.row,
+                    times[each.row],
+                    times[BASE],
+                    at_most=each.at_most,
+                    note="; ".join(filter(None, notes)),
+                )
+            )
+    return result
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, figures, start)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 import trustme
+from opentelemetry import metrics
 
 import flext_observability as fo
 from tests.fixtures.collector import PROTOCOLS, Collector, Protocol
@@ -42,6 +43,7 @@ def clean_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     threads = set(threading.enumerate())
     yield
     fo.shutdown(timeout_s=1.0)
+    forget_observables()
     left = set(root.handlers) - handlers
     for handler in left:
         root.removeHandler(handler)
@@ -49,6 +51,16 @@ def clean_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     ours = {handler for handler in left if "flext" in type(handler).__module__}
     assert not ours, f"handlers that shutdown left on the root logger: {ours}"
     assert_no_new_threads(threads)
+
+
+def forget_observables() -> None:
+    """Instruments follow every later setup; a test's callbacks must not."""
+    meters = getattr(metrics.get_meter_provider(), "_meters", None)
+    if not isinstance(meters, dict):
+        return  # no setup yet: what OpenTelemetry itself starts with
+    for meter in meters.values():
+        for key in [key for key in meter._instruments if key.startswith("Observable")]:
+            del meter._instruments[key]
 
 
 def assert_no_new_threads(before: set[threading.Thread], within_s: float = 2.0) -> None:

@@ -1,24 +1,18 @@
-"""One monitored operation, and its calls under way."""
+"""Calls of monitored functions: how they begin, and what is recorded at their end."""
 
-import inspect
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, cast
+from logging import ERROR
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import attach, get_current
-from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AnyValue
 
 from . import runtime
-from ._pipeline.operations import OperationKey
-from ._pipeline.values import (
-    clean_attributes,
-    clean_text,
-    clean_value,
-    legal_metric_name,
-)
+from ._pipeline.current import leave, reset_current
+from ._pipeline.measurements import PENDING_LIMIT
 from .constants import FlextObservabilityConstants as C
 from .correlation import restore
 from .failures import (
@@ -28,135 +22,23 @@ from .failures import (
     mark_failed,
     result_error_type,
 )
-from .own_log import WARNING, say
+from .operation import Operation
+from .result import FlextResult
 
-_KINDS = {kind: SpanKind[kind.upper()] for kind in C.SPAN_KINDS}
-
-
-class Operation:
-    """What all calls of one decorated function share."""
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        name: str | None,
-        *,
-        metric_name: str | None,
-        capture_args: Sequence[str],
-        record_exception: bool,
-        attributes: Mapping[str, Any] | None,
-        kind: str,
-    ) -> None:
-        self.name = name or _short_name(function)
-        self.metric_name = legal_metric_name(metric_name or C.METRIC_OPERATION_DURATION)
-        self.record_exception = record_exception
-        self.kind = span_kind(kind, self.name)
-        self.attributes = {**_code_attributes(function), **clean_attributes(attributes)}
-        self._capture = _names(capture_args)
-        self._signature = _signature(function) if self._capture else None
-        self.labels = {C.ATTR_OPERATION_NAME: self.name}
-        self._histogram: Any = None
-        self._succeeded = OperationKey(self.metric_name, self.name, "")
-
-    def begin(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> "Call | CountedCall":
-        """Start a call; one that no pipeline can take is only counted."""
-        if not runtime.is_running():
-            return CountedCall(self)
-        try:
-            attributes = self.attributes
-            if self._signature is not None:
-                attributes = {**attributes, **self._captured(args, kwargs)}
-            return Call(self, attributes)
-        except Exception:  # noqa: BLE001 - telemetry never stops the host's call
-            return CountedCall(self)
-
-    def histogram(self) -> Any:
-        """Give the duration histogram; it follows every later pipeline."""
-        if self._histogram is None:
-            self._histogram = _histogram(self.metric_name)
-        return self._histogram
-
-    def count(self, duration_ns: int, error_type: str) -> None:
-        """Add a call to the totals of this process."""
-        key = self._succeeded
-        if error_type:
-            key = OperationKey(self.metric_name, self.name, error_type)
-        runtime.operations.add(key, duration_ns, self._bounds_s)
-
-    def _bounds_s(self) -> Sequence[float]:
-        config = runtime.current_config()
-        if config is None or self.metric_name != C.METRIC_OPERATION_DURATION:
-            return C.BUCKETS_S
-        return config.histogram_buckets_s
-
-    def _captured(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> dict[str, AnyValue]:
-        signature = cast("inspect.Signature", self._signature)
-        try:
-            bound = signature.bind_partial(*args, **kwargs)
-        except TypeError:
-            return {}  # a wrong call; the function itself will say so
-        bound.apply_defaults()
-        return {
-            f"{C.ATTR_ARGUMENT_PREFIX}{name}": clean_value(bound.arguments[name])
-            for name in self._capture
-            if name in bound.arguments
-        }
+if TYPE_CHECKING:
+    from .operation import OwnSpan
 
 
-def _names(names: object) -> tuple[str, ...]:
-    """Take parameter names; what is none names no parameter."""
-    if isinstance(names, str):
-        return (names,)
-    if not isinstance(names, Iterable):
-        return ()
-    return tuple(n for n in cast("Iterable[object]", names) if isinstance(n, str))
-
-
-def _short_name(function: Callable[..., Any]) -> str:
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return clean_text(name).replace("<locals>.", "")
-
-
-def span_kind(kind: str, operation: str) -> SpanKind:
-    """Read a span kind; an unknown one is said once and taken as internal."""
-    found = _KINDS.get(str(kind).lower())
-    if found is None:
-        say(
-            WARNING,
-            "operation %r: unknown span kind %r, taking 'internal'. Use one of %s.",
-            operation,
-            kind,
-            ", ".join(C.SPAN_KINDS),
-        )
-        return SpanKind.INTERNAL
-    return found
-
-
-def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+def begin(
+    operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> "Call | CountedCall":
+    """Start a call; one that no pipeline can take is only counted."""
+    if not runtime.is_running():
+        return CountedCall(operation)
     try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):
-        return None  # some built-in callables have none
-
-
-def _code_attributes(function: Callable[..., Any]) -> dict[str, AnyValue]:
-    """Where the function is written, by the ``code.*`` semantic conventions."""
-    plain = inspect.unwrap(function)
-    qualified = f"{getattr(plain, '__module__', '')}.{_qualname(plain)}".lstrip(".")
-    found: dict[str, AnyValue] = {C.ATTR_CODE_FUNCTION_NAME: clean_text(qualified)}
-    code = getattr(plain, "__code__", None)
-    if code is not None:
-        found[C.ATTR_CODE_FILE_PATH] = clean_text(code.co_filename)
-        found[C.ATTR_CODE_LINE_NUMBER] = int(code.co_firstlineno)
-    return found
-
-
-def _qualname(function: object) -> str:
-    return getattr(function, "__qualname__", type(function).__qualname__)
+        return Call(operation, operation.captured(args, kwargs))
+    except Exception:  # noqa: BLE001 - telemetry never stops the host's call
+        return CountedCall(operation)
 
 
 class CountedCall:
@@ -177,12 +59,12 @@ class CountedCall:
     def succeed(self, value: object = None) -> None:
         """Count a call that returned."""
         duration_ns = time.perf_counter_ns() - self._started_ns
-        self._operation.count(duration_ns, result_error_type(value))
+        count_call(self._operation, duration_ns, value)
 
     def fail(self, error: BaseException) -> None:
         """Count a call that raised."""
         duration_ns = time.perf_counter_ns() - self._started_ns
-        self._operation.count(duration_ns, error_type_of(error))
+        count_call(self._operation, duration_ns, None, error)
 
 
 class Call:
@@ -234,6 +116,7 @@ class Call:
         # Telemetry never stops the host's call, nor replaces its exception.
         with suppress(Exception):
             failure = judge()
+            # Inside the span, which the histogram may keep as an exemplar.
             self._operation.count(duration_ns, failure.error_type if failure else "")
             self._record(failure, duration_ns / 1e9)
         with suppress(Exception):
@@ -242,31 +125,86 @@ class Call:
 
     def _record(self, failure: Failure | None, duration_s: float) -> None:
         operation = self._operation
-        labels = operation.labels
         if failure is not None:
-            labels = {**labels, C.ATTR_ERROR_TYPE: failure.error_type}
             mark_failed(
                 self._span, failure, record_exception=operation.record_exception
             )
-        # Inside the span, so that the histogram may keep it as an exemplar.
-        operation.histogram().record(duration_s, labels)
         _log_outcome(operation, duration_s, failure)
 
 
-def _histogram(name: str) -> Any:
-    return runtime.kept(
-        f"histogram {name}",
-        lambda: (
-            runtime.meter_provider()
-            .get_meter(C.SCOPE_NAME)
-            .create_histogram(
-                name,
-                unit="s",
-                description="Duration of monitored operations.",
-                explicit_bucket_boundaries_advisory=list(C.BUCKETS_S),
-            )
-        ),
-    )
+def finish(
+    operation: Operation,
+    span: "OwnSpan",
+    token: Any,
+    duration_ns: int,
+    value: object,
+    error: BaseException | None = None,
+) -> None:
+    """End a call and its span; never raises.
+
+    Args:
+        operation: Of the call.
+        span: Made by ``operation.start``.
+        token: From there too.
+        duration_ns: How long it took.
+        value: What was returned.
+        error: What was raised.
+    """
+    try:
+        if error is None and type(value) is not FlextResult:
+            series = operation.succeeded
+            if duration_ns <= series.high:  # as in `series.add`, without the call
+                pending = series.pending
+                pending.append(duration_ns)
+                if len(pending) > PENDING_LIMIT:
+                    series.drain()
+            else:  # inside the span, which the histogram may keep as an exemplar
+                series.record(duration_ns)
+        else:
+            _note_outcome(operation, span, duration_ns, value, error)
+    except Exception:  # noqa: BLE001, S110 - telemetry never stops the host's call
+        pass
+    finally:
+        try:
+            reset_current(token)
+        except (TypeError, ValueError, RuntimeError):
+            leave(token, span)
+        if span.ended_ns is None:
+            # By the clock that never steps; the wall clock told when it began.
+            span.ended_ns = span.started_ns + duration_ns
+            span.shape.tracing.take(span)
+
+
+def _note_outcome(
+    operation: Operation,
+    span: Any,
+    duration_ns: int,
+    value: object,
+    error: BaseException | None,
+) -> None:
+    failure = failure_of_result(value) if error is None else Failure(error, None)
+    operation.count(duration_ns, failure.error_type if failure else "")
+    if failure is not None:
+        mark_failed(span, failure, record_exception=operation.record_exception)
+        _log_outcome(operation, duration_ns / 1e9, failure)
+
+
+def count_call(
+    operation: Operation,
+    duration_ns: int,
+    value: object,
+    error: BaseException | None = None,
+) -> None:
+    """Count a call where there is no pipeline; never raises."""
+    try:
+        if error is not None:
+            operation.count(duration_ns, error_type_of(error))
+        elif type(value) is FlextResult:
+            operation.count(duration_ns, result_error_type(value))
+        else:
+            operation.succeeded.add(duration_ns)
+    except Exception:  # noqa: BLE001, S110 - telemetry never stops the host's call
+        pass
 
 
 def _log_outcome(
@@ -285,12 +223,16 @@ def _log_outcome(
         return
     attributes[C.ATTR_ERROR_TYPE] = failure.error_type
     attributes[C.ATTR_ERROR_CATEGORY] = failure.category.value
-    what = failure.error_type
+    what, captured = failure.error_type, None
     if operation.record_exception:
-        what = f"{what}: {failure.message}"
-        attributes |= failure.exception()
-    body = f"{operation.name} failed: {what}"
-    _emit("ERROR", body, attributes, C.EVENT_OPERATION_FAILED)
+        what, captured = f"{what}: {failure.message}", failure.captured
+    body, event = f"{operation.name} failed: {what}", C.EVENT_OPERATION_FAILED
+    lines = operation.lines
+    if lines is not None and lines.has_room:
+        lines.put_event(ERROR, body, attributes, event, captured)
+    else:
+        attributes |= {} if captured is None else captured.attributes()
+        _emit("ERROR", body, attributes, event)
 
 
 def _is_debug() -> bool:

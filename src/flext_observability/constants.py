@@ -157,6 +157,7 @@ class FlextObservabilityConstants:
     ATTR_CODE_STACKTRACE: Final = "code.stacktrace"
     ATTR_ERROR_TYPE: Final = "error.type"
     ATTR_EXCEPTION_TYPE: Final = "exception.type"
+    ATTR_EXCEPTION_ESCAPED: Final = "exception.escaped"
     ATTR_EXCEPTION_MESSAGE: Final = "exception.message"
     ATTR_EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
     # Those of served HTTP requests.

@@ -26,10 +26,12 @@ from opentelemetry.util.types import AnyValue
 from .constants import FlextObservabilityConstants
 
 # "" means unset. A default keeps `get` free of exceptions on the hot path.
-_correlation_id: ContextVar[str] = ContextVar("flext_correlation_id", default="")
+correlation_id_variable: ContextVar[str] = ContextVar(
+    "flext_correlation_id", default=""
+)
 
 # What a monitor's context says about everything begun inside; never changed in place.
-_attributes: ContextVar[Mapping[str, AnyValue]] = ContextVar(
+attributes_variable: ContextVar[Mapping[str, AnyValue]] = ContextVar(
     "flext_context_attributes", default=MappingProxyType({})
 )
 
@@ -57,17 +59,17 @@ def valid_correlation_id(candidate: object) -> str:
 
 def explicit_correlation_id() -> str:
     """Give the id that somebody set in this context, ``""`` when nobody did."""
-    return _correlation_id.get()
+    return correlation_id_variable.get()
 
 
 def context_attributes() -> Mapping[str, AnyValue]:
     """Give the attributes of everything that begins in this context."""
-    return _attributes.get()
+    return attributes_variable.get()
 
 
 def enter_attributes(attributes: Mapping[str, AnyValue]) -> object:
     """Add to the attributes of this context; give the token for :func:`restore`."""
-    return _attributes.set({**_attributes.get(), **attributes})
+    return attributes_variable.set({**attributes_variable.get(), **attributes})
 
 
 def flext_get_correlation_id() -> str:
@@ -77,7 +79,7 @@ def flext_get_correlation_id() -> str:
         The id that was set; inside a span without one, the trace id as 32 hex digits;
         ``""`` outside any span.
     """
-    explicit = _correlation_id.get()
+    explicit = correlation_id_variable.get()
     if explicit:
         return explicit
     span_context = trace.get_current_span().get_span_context()
@@ -95,12 +97,12 @@ def flext_set_correlation_id(correlation_id: str) -> None:
         correlation_id: Text of 1 to 128 characters out of ``A-Z a-z 0-9 . _ -``.
             Anything else is replaced by a fresh id.
     """
-    _correlation_id.set(valid_correlation_id(correlation_id))
+    correlation_id_variable.set(valid_correlation_id(correlation_id))
 
 
 def enter_correlation(correlation_id: str) -> Token[str]:
     """Set an id already validated, or ``""``; give the token for :func:`restore`."""
-    return _correlation_id.set(correlation_id)
+    return correlation_id_variable.set(correlation_id)
 
 
 def restore(token: object, set_here: object = None) -> None:

@@ -5,22 +5,36 @@ from typing import cast
 from opentelemetry.trace import Span, Status, StatusCode
 from opentelemetry.util.types import AnyValue
 
-from ._pipeline.values import clean_text, exception_attributes
+from ._pipeline.exceptions import CapturedException
 from .constants import ErrorCategory
 from .constants import FlextObservabilityConstants as C
 from .result import FlextResult
 
+# By type, for as many types as a program has; more are made at run time.
+_categories: dict[type[BaseException], ErrorCategory] = {}
+_CATEGORIES_KEPT = 1000
+
 
 def categorize(error: BaseException) -> ErrorCategory:
     """Give the coarse class of an exception, by type and, for libraries, by name."""
+    kind = type(error)
+    known = _categories.get(kind)
+    if known is None:
+        if len(_categories) >= _CATEGORIES_KEPT:
+            _categories.clear()
+        known = _categories[kind] = _category_of(kind)
+    return known
+
+
+def _category_of(error_type: type[BaseException]) -> ErrorCategory:
     for kinds, category in (
         (TimeoutError, ErrorCategory.TIMEOUT),
         (PermissionError, ErrorCategory.PERMISSION),
         (ConnectionError, ErrorCategory.CONNECTION),
     ):
-        if isinstance(error, kinds):
+        if issubclass(error_type, kinds):
             return category
-    name = type(error).__name__
+    name = error_type.__name__
     for part, category in (
         ("Cancelled", ErrorCategory.CANCELLED),
         ("Timeout", ErrorCategory.TIMEOUT),
@@ -31,28 +45,27 @@ def categorize(error: BaseException) -> ErrorCategory:
     ):
         if part in name:
             return category
-    is_validation = isinstance(error, ValueError | TypeError) or "Validation" in name
+    is_invalid = issubclass(error_type, ValueError | TypeError)
+    is_validation = is_invalid or "Validation" in name
     return ErrorCategory.VALIDATION if is_validation else ErrorCategory.OTHER
 
 
 class Failure:
     """How a call failed: by an exception, or by returning a failed result."""
 
-    __slots__ = ("_exception", "category", "error", "error_type", "message")
+    __slots__ = ("captured", "category", "error_type", "message")
 
     def __init__(self, error: BaseException | None, result_error: str | None) -> None:
-        self.error = error
-        self._exception: dict[str, AnyValue] | None = None
+        self.captured = None if error is None else CapturedException(error)
+        """The exception, whose stack is put into words by whoever sends it."""
         self.error_type = error_type_of(error)
         self.category = ErrorCategory.OTHER if error is None else categorize(error)
-        self.message = result_error or clean_text(error)
+        message = "" if self.captured is None else self.captured.message
+        self.message = result_error or message
 
     def exception(self) -> dict[str, AnyValue]:
         """Give the ``exception.*`` attributes; a stack is formatted only once."""
-        if self._exception is None:
-            found = {} if self.error is None else exception_attributes(self.error)
-            self._exception = found
-        return self._exception
+        return {} if self.captured is None else self.captured.attributes()
 
 
 def failure_of_result(value: object) -> Failure | None:
@@ -79,11 +92,19 @@ def error_type_of(error: BaseException | None) -> str:
 
 def mark_failed(span: Span, failure: Failure, *, record_exception: bool) -> None:
     """Put a failure on a span; message and stack only where they are wanted."""
-    span.set_attribute(C.ATTR_ERROR_TYPE, failure.error_type)
-    span.set_attribute(C.ATTR_ERROR_CATEGORY, failure.category.value)
+    captured = failure.captured if record_exception else None
+    attributes = {
+        C.ATTR_ERROR_TYPE: failure.error_type,
+        C.ATTR_ERROR_CATEGORY: failure.category.value,
+    }
     description = failure.error_type
     if record_exception:
         description = f"{failure.error_type}: {failure.message}"
-        if failure.error is not None:
-            span.add_event("exception", failure.exception())
+    note = getattr(span, "note_failure", None)
+    if note is not None:  # a span of ours
+        note(captured, attributes, description)
+        return
+    span.set_attributes(attributes)
+    if captured is not None:
+        span.add_event("exception", captured.attributes())
     span.set_status(Status(StatusCode.ERROR, description))

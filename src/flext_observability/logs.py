@@ -12,12 +12,12 @@ from opentelemetry import trace
 from opentelemetry.util.types import AnyValue
 
 from . import runtime
-from ._pipeline.log_bridge import severity_of
+from ._pipeline.exceptions import exception_attributes
+from ._pipeline.log_lines import severity_of
 from ._pipeline.redaction import Redactor
 from ._pipeline.values import (
     clean_attributes,
     clean_text,
-    exception_attributes,
     one_line,
 )
 from .correlation import flext_get_correlation_id

@@ -3,15 +3,18 @@
 import functools
 import inspect
 import sys
+import time
 import types
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from ._pipeline.executors import MONITORED_MARK
 from ._pipeline.values import clean_text
-from .calls import Call, CountedCall, Operation
+from .calls import Call, CountedCall, begin, count_call, finish
+from .operation import Operation
 from .own_log import WARNING, say
 
+_clock_ns = time.perf_counter_ns
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any]")
 
 
@@ -123,17 +126,51 @@ def _wrap_function(
 ) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = operation.begin(args, kwargs)
-        call.resume()
+        shape = operation.shape
+        if shape is None:
+            return _call_otherwise(function, operation, args, kwargs)
         try:
-            value = function(*args, **kwargs)
+            span, token = operation.start(shape)
+        except Exception:  # noqa: BLE001 - telemetry never stops the host's call
+            return _call_otherwise(function, operation, args, kwargs)
+        began_ns = _clock_ns()
+        try:
+            # Passing keywords on costs a dict, also where there are none.
+            value = function(*args, **kwargs) if kwargs else function(*args)
         except BaseException as error:
-            call.fail(error)
+            finish(operation, span, token, _clock_ns() - began_ns, None, error)
             raise
-        call.succeed(value)
+        finish(operation, span, token, _clock_ns() - began_ns, value)
         return value
 
     return wrapper
+
+
+def _call_otherwise(
+    function: Callable[..., Any],
+    operation: Operation,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call a function where no span of our own can be made."""
+    if operation.is_alone:
+        began_ns = _clock_ns()
+        try:
+            value = function(*args, **kwargs) if kwargs else function(*args)
+        except BaseException as error:
+            count_call(operation, _clock_ns() - began_ns, None, error)
+            raise
+        count_call(operation, _clock_ns() - began_ns, value)
+        return value
+    call = begin(operation, args, kwargs)
+    call.resume()
+    try:
+        value = function(*args, **kwargs)
+    except BaseException as error:
+        call.fail(error)
+        raise
+    call.succeed(value)
+    return value
 
 
 def _wrap_coroutine(
@@ -141,20 +178,47 @@ def _wrap_coroutine(
 ) -> Callable[..., Any]:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = operation.begin(args, kwargs)
-        call.resume()
+        shape = operation.shape
+        if shape is None:
+            return await _await_otherwise(function, operation, args, kwargs)
         try:
-            value = await function(*args, **kwargs)
+            span, token = operation.start(shape)
+        except Exception:  # noqa: BLE001 - telemetry never stops the host's call
+            return await _await_otherwise(function, operation, args, kwargs)
+        began_ns = _clock_ns()
+        try:
+            value = await (function(*args, **kwargs) if kwargs else function(*args))
         except GeneratorExit:  # closed before its end; whoever did it knows why
-            call.succeed()
+            finish(operation, span, token, _clock_ns() - began_ns, None)
             raise
         except BaseException as error:
-            call.fail(error)
+            finish(operation, span, token, _clock_ns() - began_ns, None, error)
             raise
-        call.succeed(value)
+        finish(operation, span, token, _clock_ns() - began_ns, value)
         return value
 
     return wrapper
+
+
+async def _await_otherwise(
+    function: Callable[..., Any],
+    operation: Operation,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Await a coroutine function where no span of our own can be made."""
+    call = begin(operation, args, kwargs)
+    call.resume()
+    try:
+        value = await function(*args, **kwargs)
+    except GeneratorExit:  # closed before its end; whoever did it knows why
+        call.succeed()
+        raise
+    except BaseException as error:
+        call.fail(error)
+        raise
+    call.succeed(value)
+    return value
 
 
 def _wrap_generator(
@@ -163,7 +227,7 @@ def _wrap_generator(
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         generator = function(*args, **kwargs)  # wrong arguments begin no call
-        call = operation.begin(args, kwargs)
+        call = begin(operation, args, kwargs)
         # What the caller did last: sent a value, threw an exception, or closed.
         step: Callable[[], Any] = functools.partial(next, generator)
         while True:
@@ -207,7 +271,7 @@ def _wrap_async_generator(
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         generator = function(*args, **kwargs)  # wrong arguments begin no call
-        call = operation.begin(args, kwargs)
+        call = begin(operation, args, kwargs)
         step: Callable[[], Any] = functools.partial(_first_step, generator)
         while True:
             call.resume()

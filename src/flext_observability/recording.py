@@ -9,7 +9,7 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, TraceFlags
 
 from . import runtime
-from ._pipeline.log_bridge import severity_of
+from ._pipeline.log_lines import severity_of
 from ._pipeline.values import (
     clean_attributes,
     clean_labels,

@@ -14,6 +14,7 @@ from logging import getLevelNamesMapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from weakref import WeakSet, finalize
 
+from ._pipeline.measurements import Measurements
 from ._pipeline.operations import OperationTotals
 from .constants import DropReason, Signal
 from .constants import FlextObservabilityConstants as C
@@ -57,6 +58,14 @@ class Surface(Protocol):
 _KEPT_LIMIT = 10_000
 
 
+class Follower(Protocol):
+    """Keeps something that belongs to the pipeline of the moment."""
+
+    def follow(self, pipeline: "Pipeline | None") -> None:
+        """Take what belongs to that pipeline, or to none; never raises."""
+        ...
+
+
 class _State:
     """Everything that is one per process."""
 
@@ -80,6 +89,8 @@ class _State:
         self.surface: Surface | None = None
         # Who shows all metrics; while there is one, pipelines have them at hand.
         self._viewers: WeakSet[Any] = WeakSet()
+        self._followers_lock = ForkSafeLock()
+        self._followers: WeakSet[Follower] = WeakSet()
 
     # -- the providers OTel was given
 
@@ -142,7 +153,9 @@ class _State:
             release_readers([r for r in extras.metric_readers if r in known])
         try:
             self._show(config)  # first: a port in use leaves nothing behind
-            pipeline = build_pipeline(config, extras)
+            pipeline = build_pipeline(
+                config, extras, before_collection=measurements.collect
+            )
             pipeline.start(former)
         except Exception:
             self._restore_readers(former, extras)
@@ -191,10 +204,26 @@ class _State:
         tracers, meters, loggers = self.proxies()
         self.pipeline = pipeline
         # Metrics first: an instrument may be used by what starts a span.
-        meters.exchange(pipeline and pipeline.meter_provider)
+        provider = pipeline and pipeline.meter_provider
+        measurements.pause()
+        meters.exchange(provider)
+        measurements.resume(is_attached=provider is not None)
         tracers.exchange(pipeline and pipeline.tracer_provider)
         loggers.exchange(pipeline and pipeline.logger_provider)
+        self._tell_followers(pipeline)
+        if self._bridge is not None:
+            self._bridge.lines = None if pipeline is None else pipeline.lines
         self._install_globals(pipeline)
+
+    def _tell_followers(self, pipeline: "Pipeline | None") -> None:
+        with self._followers_lock:
+            for follower in list(self._followers):
+                follower.follow(pipeline)
+
+    def add_follower(self, follower: "Follower") -> None:
+        with self._followers_lock:
+            self._followers.add(follower)
+            follower.follow(self.pipeline)
 
     def _install_globals(self, pipeline: "Pipeline | None") -> None:
         from opentelemetry import propagate
@@ -249,6 +278,8 @@ class _State:
             self._stop_bridge()
         elif self._bridge is None:
             self._bridge = LogBridge(self.logger_provider(), level)
+            if self.pipeline is not None:
+                self._bridge.lines = self.pipeline.lines
             self._bridge.install()
         else:
             self._bridge.set_level(level)
@@ -365,9 +396,12 @@ class _State:
         self._inherited.append(self.pipeline)
         self.pipeline = None
         self.is_asleep = True
+        if self._bridge is not None:
+            self._bridge.lines = None
         tracers, meters, loggers = self.proxies()
         for proxy in (meters, tracers, loggers):
             proxy.exchange(Awakening(partial(self._awakened, proxy)))
+        self._tell_followers(None)
 
     def inherited(self) -> "Pipeline | None":
         """Give the parent's pipeline in a forked child that has none of its own yet."""
@@ -397,6 +431,7 @@ class _State:
                 parents.config,
                 parents.extras,
                 renewed_resource(parents.resource, is_instance_stated=stated),
+                before_collection=measurements.collect,
             )
             # The page of metrics is the parent's: the child cannot have its port.
             pipeline.prometheus = None
@@ -408,11 +443,15 @@ class _State:
 
 state = _State()
 
-operations = OperationTotals()
+_operations = OperationTotals()
 """Counts of monitored calls in this process, with or without a pipeline."""
 
+measurements = Measurements(_operations)
+"""What was measured in this process and no reader has seen."""
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=operations.start_over)
+    os.register_at_fork(after_in_child=measurements.start_over)
+    os.register_at_fork(after_in_child=_operations.start_over)
 
 
 def _comparable(config: "FlextObservabilityConfig") -> dict[str, object]:
@@ -507,6 +546,17 @@ def meter_provider() -> "MeterProvider":
 def logger_provider() -> "LoggerProvider":
     """Give the logger provider that follows the pipeline of the moment."""
     return state.logger_provider()
+
+
+def operations() -> OperationTotals:
+    """Give the totals of monitored calls, with every call that has ended."""
+    measurements.read()
+    return _operations
+
+
+def follow(follower: Follower) -> None:
+    """Let an object follow every pipeline, from the present one on, while it lives."""
+    state.add_follower(follower)
 
 
 def kept(key: str, make: "Callable[[], T]") -> "T":

@@ -1,24 +1,72 @@
 """Spans around blocks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach
+from opentelemetry.context import attach
 from opentelemetry.trace import Span, SpanContext, Status, StatusCode
 
 from . import runtime
+from ._pipeline.current import leave
+from ._pipeline.exceptions import exception_attributes
 from ._pipeline.values import (
     clean_attributes,
     clean_text,
     clean_value,
-    exception_attributes,
 )
-from .calls import span_kind
-from .correlation import restore
 from .failures import Failure, mark_failed
+from .operation import span_kind
+
+if TYPE_CHECKING:
+    from ._pipeline.pipeline import Pipeline
+    from ._pipeline.spans import SpanShape
+    from ._pipeline.tracing import Tracing
+
+# Names of spans that are kept ready.
+_SHAPES_KEPT = 1000
+
+
+class _OwnSpans:
+    """What ``flext_span`` needs where the pipeline makes spans our own way."""
+
+    def __init__(self) -> None:
+        self._tracing: Tracing | None = None
+        self.shapes: dict[tuple[str, str], SpanShape] = {}
+        """By name and kind as they were given."""
+        self.start: Callable[[SpanShape], tuple[Any, Any]] | None = None
+        """Starts a span and makes it current; ``None`` where that is not our way."""
+        self.start_with: Callable[..., tuple[Any, Any]] | None = None
+        """The same, with attributes."""
+
+    def follow(self, pipeline: "Pipeline | None") -> None:
+        """Take the pipeline of the moment, or none."""
+        self.start = None
+        self.shapes = {}
+        self._tracing = None if pipeline is None else pipeline.tracing
+        if self._tracing is not None:
+            from ._pipeline.span_start import start_current, start_current_with
+
+            self.start_with = start_current_with
+            self.start = start_current
+
+    def shape(self, name: str, kind: str) -> "SpanShape":
+        """Make what spans of one name share; not too many are kept."""
+        from ._pipeline.span_start import own_shape
+
+        if self._tracing is None:
+            raise RuntimeError("the pipeline went away")
+        text = clean_text(name) or "span"
+        shape = own_shape(text, span_kind(kind, text), None, self._tracing)
+        if len(self.shapes) >= _SHAPES_KEPT:  # names made at run time; start over
+            self.shapes.clear()
+        return self.shapes.setdefault((name, kind), shape)
+
+
+_own = _OwnSpans()
+runtime.follow(_own)
 
 
 class FlextSpan:
@@ -28,28 +76,58 @@ class FlextSpan:
     where the sampler leaves the span out, all of it does nothing.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_attributes",
+        "_depth",
+        "_kind",
+        "_name",
+        "_outer",
+        "_span",
+        "_token",
+    )
+
     def __init__(
         self, name: str, attributes: Mapping[str, Any] | None, kind: str
     ) -> None:
-        self._name = clean_text(name) or "span"
-        self._attributes = clean_attributes(attributes)
-        self._kind = span_kind(kind, self._name)
+        self._name = name if type(name) is str else clean_text(name)
+        self._kind = kind if type(kind) is str else clean_text(kind)
+        self._attributes = clean_attributes(attributes) if attributes else None
         self._span: Span = trace.INVALID_SPAN
-        # Entered and not left yet: the span, and how to leave its context.
-        self._entered: list[tuple[Span, Context, object]] = []
+        self._token: Any = None
+        self._depth = 0  # entered and not left
+        # Where it was entered again before it was left.
+        self._outer: list[tuple[Span, Any]] = []
 
     def __enter__(self) -> Self:
         """Start the span and make it current."""
-        self._span = trace.INVALID_SPAN
-        if runtime.is_running():
-            with suppress(Exception):  # telemetry never stops the host's block
-                span = runtime.tracer().start_span(
-                    self._name, kind=self._kind, attributes=self._attributes
-                )
-                context = trace.set_span_in_context(span)
-                self._entered.append((span, context, attach(context)))
-                self._span = span
+        if self._depth:
+            self._outer.append((self._span, self._token))
+        self._depth += 1
+        try:
+            start = _own.start
+            if start is None:
+                self._span, self._token = self._started_otherwise()
+                return self
+            key = (self._name, self._kind)
+            shape = _own.shapes.get(key) or _own.shape(*key)
+            if self._attributes and _own.start_with:
+                self._span, self._token = _own.start_with(shape, self._attributes)
+            else:
+                self._span, self._token = start(shape)
+        except Exception:  # noqa: BLE001 - telemetry never stops the host's block
+            self._span, self._token = trace.INVALID_SPAN, None
         return self
+
+    def _started_otherwise(self) -> tuple[Span, Any]:
+        """Start a span where there is no pipeline, or where it is the SDK's."""
+        if not runtime.is_running():
+            return trace.INVALID_SPAN, None
+        name = self._name or "span"
+        span = runtime.tracer().start_span(
+            name, kind=span_kind(self._kind, name), attributes=self._attributes
+        )
+        return span, attach(trace.set_span_in_context(span))
 
     def __exit__(
         self,
@@ -58,16 +136,23 @@ class FlextSpan:
         stack: TracebackType | None,
     ) -> None:
         """End the span; an exception is recorded and passes through."""
-        if not self._entered:
+        if not self._depth:
             return
-        span, context, token = self._entered.pop()
-        with suppress(Exception):  # telemetry never stops the host's block
-            if error is not None and not isinstance(error, GeneratorExit):
-                failure = Failure(error, None)
-                mark_failed(span, failure, record_exception=True)
-        with suppress(Exception):
+        self._depth -= 1
+        span, token = self._span, self._token
+        if self._outer:
+            self._span, self._token = self._outer.pop()
+        if token is None:
+            return
+        if error is not None and not isinstance(error, GeneratorExit):
+            with suppress(Exception):  # telemetry never stops the host's block
+                mark_failed(span, Failure(error, None), record_exception=True)
+        try:
             span.end()
-        restore(token, context)
+        except Exception:  # noqa: BLE001, S110 - a processor of the caller's
+            pass
+        finally:
+            leave(token, span)
 
     async def __aenter__(self) -> Self:
         """Start the span and make it current."""

@@ -83,7 +83,7 @@ class FlextMetricsCollector:
             monitored functions (``None`` before the first call), ``active_traces`` of
             the container, ``records_delivered`` and ``records_lost``.
         """
-        calls = runtime.operations.figures()
+        calls = runtime.operations().figures()
         tracing = FlextTracingService(self.container).get_tracing_summary()
         ledgers = status().signals.values()
         return tracing.map(

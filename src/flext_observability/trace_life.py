@@ -24,8 +24,9 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AnyValue
 
 from . import runtime
+from ._pipeline.exceptions import exception_attributes
 from ._pipeline.ids import offer_ids, random_ids, withdraw_ids
-from ._pipeline.values import clean_text, exception_attributes
+from ._pipeline.values import clean_text
 from .constants import FlextObservabilityConstants as C
 from .correlation import restore
 from .entities import Emission

@@ -105,6 +105,8 @@ class KnownTraces:
             limit: Traces, and spans of entities, that are remembered.
         """
         self._first = _Recent[int, SpanContext](limit)
+        self.roots: deque[tuple[int, int, int]] = deque(maxlen=limit)
+        """Trace id, span id and flags of the last spans that began a trace here."""
         self._spans = _Recent[tuple[int, int], SpanContext](limit)
         # Whoever is alive is known however long ago it started.
         self._alive: WeakValueDictionary[int, Any] = WeakValueDictionary()
@@ -149,8 +151,16 @@ class KnownTraces:
         if trace_id is None:
             return None
         owner = self._alive.get(trace_id)
-        first = self._first.get(trace_id) if owner is None else owner.context
+        first = self._root(trace_id) if owner is None else owner.context
         return Origin(trace_id=trace_id) if first is None else Origin(parent=first)
+
+    def _root(self, trace_id: int) -> SpanContext | None:
+        for known_id, span_id, flags in tuple(self.roots):
+            if known_id == trace_id:
+                return SpanContext(
+                    *(known_id, span_id), is_remote=False, trace_flags=TraceFlags(flags)
+                )
+        return self._first.get(trace_id)
 
 
 known_traces: Final = KnownTraces()

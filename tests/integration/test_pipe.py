@@ -155,10 +155,12 @@ def test_callbacks_that_raise_anything(http_collector: Collector) -> None:
     while calls < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert calls >= 2
+    fo.flext_counter("kept").add(2)
     with fo.flext_span("work", {"user": "ann"}):
         pass
     assert fo.flush(5).success
     assert http_collector.span("work").attributes["user"] == "[redacted]"
+    assert http_collector.metric("kept").value == 2, "other instruments are collected"
 
 
 @pytest.mark.parametrize("header", ["Bearer canary-9f8e7d", "canary-9f8e7d"])

@@ -46,6 +46,7 @@ FLOORS = {
     "monitor": 5,
     "failures": 5,
     "calls": 5,
+    "operation": 5,
     "spans": 5,
     "monitoring": 5,
     "propagation": 5,

@@ -20,7 +20,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
 from ..config import FlextObservabilityConfig
+from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
+from .log_lines import LineRecord
 from .metric_cleaning import MetricCleaner
 from .record_parts import (
     ScopeCleaner,
@@ -32,12 +34,14 @@ from .record_parts import (
     legal_time,
 )
 from .redaction import Callback, Redactor, Report
+from .spans import UNSET, USUAL, RecordingSpan, SpanDetail, SpanShape
 from .value_cleaning import ValueCleaner, bounded
 from .values import UNPRINTABLE, set_limits
 
 T = TypeVar("T")
 # Where the SDK is told to keep any number of attributes, we keep that many.
 _ATTRIBUTES_LIMIT = 1000
+_UINT64_END = 1 << 64
 _NO_CONTEXT = SpanContext(0, 0, is_remote=False)
 
 
@@ -68,6 +72,7 @@ class Cleaner:
         self._report = report
         self._values = ValueCleaner(self.redactor, attribute_limit)
         self._scopes = ScopeCleaner(self._values)
+        self._clean_id = ""  # the latest correlation id, known to be clean
         self._metrics = MetricCleaner(self._values, self._scopes)
 
     @classmethod
@@ -107,7 +112,12 @@ class Cleaner:
 
     def spans(self, records: Sequence[ReadableSpan]) -> list[ReadableSpan]:
         """Clean a batch of finished spans."""
-        return [self._safely(self._span, self._bare_span, span) for span in records]
+        return [
+            span
+            if type(span) is RecordingSpan and self._is_plainly_clean(span)
+            else self._safely(self._span, self._bare_span, span)
+            for span in records
+        ]
 
     def _safely(self, clean: Callable[[T], T], bare: Callable[[T], T], record: T) -> T:
         try:
@@ -161,6 +171,52 @@ class Cleaner:
             instrumentation_scope=made[7],
         )
 
+    def _is_plainly_clean(self, span: RecordingSpan) -> bool:
+        """Whether a span of ours needs no closer look: the usual case; never raises."""
+        shape, detail, told = span.shape, span.detail, span.correlation_id
+        if shape.is_clean is None:
+            shape.is_clean = self._is_clean_shape(shape)
+        if (
+            not shape.is_clean
+            or (span.heritage is not USUAL and span.heritage[1])
+            or not 0 <= span.started_ns <= (span.ended_ns or 0) < _UINT64_END
+        ):
+            return False
+        if told and told is not self._clean_id:
+            if not self._is_clean_id(told):
+                return False
+            self._clean_id = told
+        return detail is None or self._is_clean_detail(detail)
+
+    def _is_clean_id(self, text: str) -> bool:
+        if self.redactor.spares(text):
+            return True
+        return self._values.value(C.ATTR_CORRELATION_ID, text) is text
+
+    def _is_clean_detail(self, detail: SpanDetail) -> bool:
+        """Whether there is nothing but clean attributes in it."""
+        if (
+            detail.events is not None
+            or detail.links is not None
+            or detail.name is not None
+            or detail.status is not UNSET
+        ):
+            return False
+        own = detail.attributes
+        try:
+            return own is None or self._values.attributes(own, detail.dropped) is own
+        except Exception:  # noqa: BLE001 - hostile values; the closer look copes
+            return False
+
+    def _is_clean_shape(self, shape: SpanShape) -> bool:
+        values, scope = self._values, shape.scope
+        return (
+            values.text(shape.name) is shape.name
+            and values.attributes(shape.attributes) is shape.attributes
+            and self._scopes.clean(scope) is scope
+            and not self.redactor.has_callback
+        )
+
     def _status(self, status: object) -> Status:
         if not isinstance(status, Status):
             return Status(StatusCode.UNSET)
@@ -201,10 +257,13 @@ class Cleaner:
     # -- log records
 
     def logs(self, records: Sequence[ReadableLogRecord]) -> list[ReadableLogRecord]:
-        """Clean a batch of log records."""
+        """Clean a batch of log records, and of what reads like them."""
         return [self._safely(self._log, self._bare_log, record) for record in records]
 
     def _log(self, record: ReadableLogRecord) -> ReadableLogRecord:
+        line: object = record
+        if isinstance(line, LineRecord):
+            return cast("ReadableLogRecord", self._line(line))
         own, values = record.log_record, self._values
         made: dict[str, Any] = {
             "timestamp": legal_time(own.timestamp),
@@ -224,12 +283,31 @@ class Cleaner:
             return record
         return self._changed_log(record, made, scope)
 
+    def _line(self, line: LineRecord) -> LineRecord:
+        """Clean what the log bridge did not make itself."""
+        values, attributes = self._values, line.attributes
+        if line.has_own_attributes:
+            line.attributes = values.attributes(attributes)
+        elif attributes is not None:
+            line.attributes = values.shared(attributes)
+        line.timestamp = legal_time(line.timestamp)
+        line.body = values.line(line.body) if type(line.body) is str else line.body
+        line.instrumentation_scope = self._scopes.clean(line.instrumentation_scope)
+        if line.trace_id or line.span_id:
+            line.trace_id = legal_id(line.trace_id, 16)
+            line.span_id = legal_id(line.span_id, 8)
+            line.trace_flags = legal_flags(line.trace_flags)
+        return line
+
     def _changed_log(
         self,
         record: ReadableLogRecord,
         made: Mapping[str, Any],
         scope: InstrumentationScope | None,
     ) -> ReadableLogRecord:
+        line: object = record
+        if isinstance(line, LineRecord):  # it reads like one of the SDK
+            return cast("ReadableLogRecord", line.change(made, scope))
         own = copy.copy(record.log_record)
         for name, value in made.items():
             setattr(own, name, value)

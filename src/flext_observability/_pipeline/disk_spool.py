@@ -11,7 +11,13 @@ from .disk_writer import DiskWriter, is_without_room
 from .holdings import Holdings, Place
 from .process_directory import ProcessDirectory, Segment
 from .segments import NUMBERS, SIGNALS
-from .spool import REQUEST_LIMIT_BYTES, Accounts, Lease, MemorySpool
+from .spool import (
+    REQUEST_LIMIT_BYTES,
+    Accounts,
+    CrashCounter,
+    Lease,
+    MemorySpool,
+)
 from .spool_directory import ServiceFolder
 
 _OVERFLOW_BYTES = 16 * 1024 * 1024
@@ -21,7 +27,6 @@ _PLAN_LIMIT = 64
 _LEASES_PER_LIMIT = 4
 _FULL_PERCENT = 80
 _UNLIMITED = 1 << 62
-_ACCEPTED = {signal: 3 * number for signal, number in NUMBERS.items()}
 _Stretch: TypeAlias = tuple[Segment, tuple[int, int, int]]
 
 
@@ -69,6 +74,11 @@ class DiskSpool:
                 self._writer.refuse(is_without_room())
 
     # -- what is known
+
+    @property
+    def counter(self) -> CrashCounter:
+        """Notes what entered the queues in front."""
+        return self._writer
 
     @property
     def size_bytes(self) -> int:
@@ -119,16 +129,6 @@ class DiskSpool:
         return self._adoption.is_unfinished
 
     # -- taking batches
-
-    def accept(self, signal: Signal, count: int) -> None:
-        """Note records that entered the queue in front; the caller holds its lock."""
-        cells = self._writer.cells
-        if cells is None:
-            cells = self._writer.begin()
-        try:  # noqa: SIM105 - every record comes through here
-            cells[_ACCEPTED[signal]] += count
-        except ValueError:
-            pass  # closed at this very moment: nobody looks at the figure any more
 
     def settle(self, signal: Signal, count: int) -> None:
         """Note records of that queue that were settled without ``put``."""

@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from array import array
+from contextlib import suppress
 
 from .holdings import Holdings
 from .process_directory import ProcessDirectory
@@ -47,10 +48,15 @@ class DiskWriter:
                     self._begin_own()
             return self.cells
 
+    def count(self, cell: int, count: int) -> None:
+        """Raise a figure; it takes the lock itself where there are none yet."""
+        cells = self.begin() if self.cells is None else self.cells
+        with suppress(ValueError):  # closed at this moment: nobody looks any more
+            cells[cell] += count
+
     def add(self, number: int, figure: int, count: int) -> None:
         """Raise a figure of a signal."""
-        cells = self.begin() if self.cells is None else self.cells
-        cells[3 * number + figure] += count
+        self.count(3 * number + figure, count)
 
     def write(self, number: int, body: bytes, count: int) -> bool:
         """Bring a batch to the disk; whether it took it."""

@@ -8,14 +8,29 @@ from .otlp_split import Piece, cut
 from .spool import REQUEST_LIMIT_BYTES
 
 
-def encoder_for(signal: Signal) -> Callable[[Sequence[Any]], Any]:
-    """Give the stock encoder of a signal: records in, one OTLP export request out.
+def request_encoder(signal: Signal) -> Callable[[Sequence[Any]], bytes]:
+    """Give what makes records of a signal the bytes of one OTLP export request.
 
     It raises when a record holds what OTLP cannot express. Metrics take one
     ``MetricsData`` at a time.
     """
     # Loaded here, by whoever calls setup(): an import that runs in our thread while
     # the program forks would leave the child with a module lock nobody releases.
+    if signal is Signal.TRACES:
+        from .otlp_spans import encode_spans
+
+        return encode_spans
+    if signal is Signal.METRICS:
+        from .otlp_metrics import encode_metrics
+
+        return lambda records: encode_metrics(records[0])
+    from .otlp_logs import encode_logs
+
+    return encode_logs
+
+
+def message_encoder(signal: Signal) -> Callable[[Sequence[Any]], Any]:
+    """Give the stock encoder of a signal: the same as a message that can be read."""
     if signal is Signal.TRACES:
         from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
@@ -50,7 +65,7 @@ class BatchEncoder:
             give_up: Told why, and how many units cannot become bytes.
         """
         self._signal = signal
-        self._encode = encoder_for(signal)
+        self._encode = request_encoder(signal)
         self._clean = clean
         self._size = size
         self._give_up = give_up
@@ -88,9 +103,9 @@ class BatchEncoder:
 
     def _body(self, records: Sequence[Any]) -> bytes:
         try:
-            body: bytes = self._encode(records).SerializeToString()
+            body = self._encode(records)
         except Exception as error:  # noqa: BLE001 - a record's, or a signal handler's
-            body = self._encode(records).SerializeToString()
+            body = self._encode(records)
             self._stray = error
         return body
 

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from ..constants import Signal
 from .cleaning import Cleaner
 from .console import render_logs, render_metrics, render_traces
-from .encoding import encoder_for
+from .encoding import message_encoder
 from .ledger import Ledger
 from .verdict import DELIVERED, Outcome, Verdict
 
@@ -60,7 +60,7 @@ class ConsoleDestination:
 
     def __init__(self, signal: Signal, stream: TextIO | None = None) -> None:
         self._signal = signal
-        self._encode = encoder_for(signal)
+        self._encode = message_encoder(signal)
         self._stream = stream
         self._held: dict[int, list[ReadableSpan]] = {}
         self._held_since = 0.0

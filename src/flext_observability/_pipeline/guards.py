@@ -22,13 +22,13 @@ from opentelemetry.sdk.trace import (
 from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 from opentelemetry.util.types import Attributes
 
+from .exceptions import exception_attributes
 from .values import (
     clean_attributes,
     clean_labels,
     clean_number,
     clean_text,
     clean_value,
-    exception_attributes,
     legal_metric_name,
 )
 
@@ -145,19 +145,20 @@ def legal_attributes(attributes: Any) -> Any:
     It follows a mapping for ever that has no end, and writes a line on the log for
     every value that is none, and for every attribute beyond what a record holds.
     """
-    if attributes is None or _is_plain(attributes):
+    if attributes is None or is_plain(attributes):
         return attributes
     return clean_attributes(attributes)
 
 
 def legal_labels(attributes: Any) -> Any:
     """Give attributes that can be a series; plain ones as they are."""
-    if attributes is None or _is_plain(attributes):
+    if attributes is None or is_plain(attributes):
         return attributes
     return clean_labels(attributes)
 
 
-def _is_plain(attributes: object) -> bool:
+def is_plain(attributes: object) -> bool:
+    """Whether it is a dict of not too many names and single values."""
     if type(attributes) is not dict:
         return False
     plain = cast("dict[object, object]", attributes)
@@ -263,6 +264,16 @@ def guarded_callback(callback: CallbackT, refuse: Callable[[], None]) -> Callbac
     ask = _asker(callback)
 
     def read(options: CallbackOptions) -> Iterable[Observation]:
+        try:
+            yield from observations(options)
+        except (Exception, KeyboardInterrupt, GeneratorExit):
+            raise  # reported by the SDK; the user's; we are closed
+        except BaseException as error:
+            # It would end the whole collection, and with it every other instrument's.
+            message = f"the callback raised {type(error).__name__}"
+            raise RuntimeError(message) from error
+
+    def observations(options: CallbackOptions) -> Iterable[Observation]:
         nonsense = 0
         for found in ask(options) or ():
             number = clean_number(getattr(found, "value", None))

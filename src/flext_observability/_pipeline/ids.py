@@ -49,6 +49,14 @@ def offer_ids(trace_id: int, span_id: int) -> None:
     _offered.set((trace_id, span_id))
 
 
+def take_offer() -> tuple[int, int] | None:
+    """Take the offered ids, once; ``None`` when there are none."""
+    offer = _offered.get()
+    if offer is not None:
+        _offered.set(None)
+    return offer
+
+
 def withdraw_ids() -> None:
     """Take an offer back, whether it was used or not."""
     _offered.set(None)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -13,7 +13,7 @@ from .encoding import BatchEncoder
 from .ledger import Ledger, Notices
 from .own_work import own_work
 from .route import Bounds
-from .spool import Spool
+from .spool import ACCEPTED_CELLS, Spool
 
 if TYPE_CHECKING:
     from .otlp_split import Piece
@@ -23,6 +23,10 @@ T = TypeVar("T")
 # How long whoever finishes a record waits for a write that another thread makes.
 _HELP_S = 0.05
 _STEP_S = 0.001
+# How often a figure is read that is moving; in between, others have the processor.
+_READINGS = 1000
+# After how long a writer without work looks once more before it sleeps for good.
+_LAST_LOOK_S = 0.1
 
 
 class Intake(Generic[T]):
@@ -46,7 +50,7 @@ class Intake(Generic[T]):
         *,
         writer: "Writer",
         written: Callable[[int], None],
-        size: Callable[[T], int] = lambda _: 1,
+        size: Callable[[T], int] | None = None,
     ) -> None:
         """Prepare; nothing runs yet.
 
@@ -58,7 +62,7 @@ class Intake(Generic[T]):
             notices: Where trouble is said.
             writer: The thread that writes, and where to.
             written: Told how many records a batch brought to the spool.
-            size: How many ledger units a record stands for.
+            size: How many ledger units a record stands for; one when not given.
         """
         self.signal = signal
         self.is_late = False
@@ -71,14 +75,17 @@ class Intake(Generic[T]):
         self._writer = writer
         self._written = written
         self._size = size
-        self._lock = threading.RLock()  # a finalizer may emit while we hold it
         self._queue: deque[T] = deque()
-        # Records ever queued and written. A finalizer or a signal handler may emit
-        # within any line that calls something: these change in lines that do not.
-        self._queued_count = 0
+        self._append = self._queue.append
+        self._counter = writer.spool.counter
+        self._cell = ACCEPTED_CELLS[signal]
+        # The length of the queue at which whoever puts a record has something to do;
+        # one, which is always, while the writer sleeps and where it does not write.
+        self._limit = 1
+        # Records, and ledger units, that reached the spool.
         self._written_count = 0
-        self._accepted = 0  # ledger units ever taken in
-        ledger.count_queued(lambda: self._accepted)
+        self._written_units = 0
+        ledger.count_queued(self._count_accepted)
         self._is_closed = False
         self._is_stopped = False
         # Only whoever holds the write lock touches these. They outlive an interrupt.
@@ -92,44 +99,95 @@ class Intake(Generic[T]):
         writer.add(self)
 
     def put(self, record: T) -> None:
-        """Take a record, or count it as dropped when the queue is full."""
-        count = self._size(record)
-        with self._lock:  # against `close`, after which nothing may be appended
-            if self._is_closed:
-                self._ledger.refuse(DropReason.EXIT, count)
-                return
-            unwritten = self.unwritten
-            is_full = unwritten >= self._bounds.queue_records
-            if not is_full:
-                self._spool.accept(self.signal, count)
-                # No call from here to the last line: at the recursion limit one fails,
-                # and after one a signal handler may raise.
-                self._accepted += count
-                self._queued_count += 1
-                unwritten = self._queued_count - self._written_count
-                self._queue.append(record)
-        if is_full:
-            self._refuse(count)
+        """Take a record, or count it as dropped when the queue is full.
+
+        After the first line it stands in the queue, and so it is counted, whatever an
+        interrupt does to the other ones: there is no lock to be left behind.
+        """
+        self._append(record)
+        counter = self._counter
+        if counter is not None:
+            try:
+                # Nothing is called in this line: no other thread comes in between.
+                counter.cells[self._cell] += 1  # type: ignore[index]  # caught below
+            except (TypeError, ValueError):  # there are none yet, or no more
+                counter.count(self._cell, 1)
+        if len(self._queue) >= self._limit:
+            self._attend()
+
+    def put_units(self, record: T) -> None:
+        """Take a record that stands for any number of ledger units."""
+        self._append(record)
+        if self._counter is not None:
+            self._counter.count(self._cell, self._sum((record,)))
+        if len(self._queue) >= self._limit:
+            self._attend()
+
+    def _count_accepted(self) -> int:
+        """Give how many ledger units were ever taken in."""
+        if self._size is None:
+            return self._count_queued()
+        return self._consistent(
+            lambda: self._written_units + self._sum((*self._taken, *self._queue))
+        )
+
+    def _count_queued(self) -> int:
+        """Give how many records were ever taken in."""
+        return self._consistent(lambda: self._written_count + self.unwritten)
+
+    def _consistent(self, read: Callable[[], int]) -> int:
+        """Read a figure while nothing moves from the queue towards the spool."""
+        figure = 0
+        for _ in range(_READINGS):
+            taken, count, written = self._taken, len(self._taken), self._written_count
+            figure = read()
+            moved = self._taken is not taken or len(taken) != count
+            if not moved and self._written_count == written:
+                break
+        return figure
+
+    def _attend(self) -> None:
+        """See to the queue, which has come to its limit."""
+        if self._is_closed or self.unwritten > self._bounds.queue_records:
+            self._refuse_newest()
         elif self._bounds.window_records == 1 or not self._writer.start():
             self._write_now()
         else:
-            self._call_writer(unwritten)
+            self._call_writer(self.unwritten)
 
     def _write_now(self) -> None:
         if not self.write(_HELP_S) and self._writer.start():
             self._writer.ring()  # it tries again what could not be written
 
     def _call_writer(self, unwritten: int) -> None:
-        if unwritten == 1:
+        # The limit first: the writer that is called sets it for a sleeping one later.
+        self._set_limit()
+        if unwritten >= self._bounds.hurry_records:
+            self._writer.hurry()
+        else:
             self._writer.ring()
-        elif unwritten % self._bounds.hurry_records == 0:
-            self._writer.hurry()
         if unwritten >= self._bounds.window_records and not self._is_in_vain():
-            self._writer.hurry()
             self.is_late = not self._wait_until(
                 lambda: self.unwritten < self._bounds.window_records,
                 time.monotonic() + _HELP_S,
             )
+
+    def _set_limit(self) -> None:
+        """Say at which length of the queue somebody has something to do next."""
+        bounds = self._bounds
+        if self._is_closed or bounds.window_records == 1:
+            self._limit = 1
+            return
+        under_way = len(self._taken)
+        unwritten = under_way + len(self._queue)
+        next_hurry = (unwritten // bounds.hurry_records + 1) * bounds.hurry_records
+        due = min(next_hurry, bounds.window_records, bounds.queue_records + 1)
+        self._limit = max(1, int(due) - under_way)
+
+    def is_idle(self) -> bool:
+        """Whether the writer may sleep; whoever puts a record then wakes it."""
+        self._limit = 1
+        return not self.unwritten
 
     def _is_in_vain(self) -> bool:
         """Whether the writer gets nowhere: the spool has no room, the disk hangs."""
@@ -150,7 +208,16 @@ class Intake(Generic[T]):
             time.sleep(_STEP_S)
         return True
 
-    def _refuse(self, count: int) -> None:
+    def _refuse_newest(self) -> None:
+        """Give up a record: ours, or one that another thread put at this moment."""
+        try:
+            count = self._sum((self._queue.pop(),))
+        except IndexError:
+            return  # the writer was faster
+        self._spool.settle(self.signal, count)
+        if self._is_closed:
+            self._ledger.refuse(DropReason.EXIT, count)
+            return
         reason = self._spool.full_reason()
         self._ledger.refuse(reason, count)
         why = (
@@ -167,11 +234,11 @@ class Intake(Generic[T]):
     @property
     def unwritten(self) -> int:
         """Records that wait for the spool."""
-        return self._queued_count - self._written_count
+        return len(self._taken) + len(self._queue)
 
     def secure(self, deadline: float) -> bool:
         """Have everything that is queued now written; say whether it was in time."""
-        queued = self._queued_count
+        queued = self._count_queued()
         if self._writing_thread == threading.get_ident():
             return False  # we interrupted ourselves; waiting would be for nothing
         if not self._writer.start():
@@ -192,7 +259,7 @@ class Intake(Generic[T]):
         me = threading.get_ident()
         if self._writing_thread == me:
             return False  # we interrupted ourselves; the outer call goes on with it
-        queued = self._queued_count
+        queued = self._count_queued()
         try:
             if not self._write_lock.acquire(timeout=timeout_s):
                 return False
@@ -259,16 +326,23 @@ class Intake(Generic[T]):
         return True
 
     def _forget_taken(self) -> None:
-        count = len(self._taken)
+        count, units = len(self._taken), self._sum(self._taken)
+        # Nothing is called between these: they happen together.
         self._taken = []
         self._written_count += count
+        self._written_units += units
+        self._set_limit()
 
     def _take(self) -> None:
-        pop = self._queue.popleft
-        taken = self._taken
+        queue, taken = self._queue, self._taken
+        # What is taken is still unwritten, so the queue itself may hold less.
+        self._limit = max(1, self._limit - self._bounds.write_records)
         with suppress(IndexError):
             while len(taken) < self._bounds.write_records:
-                taken.append(pop())
+                # One that an interrupt kept from leaving the queue is there already.
+                if not taken or taken[-1] is not queue[0]:
+                    taken.append(queue[0])
+                queue.popleft()
 
     def _give_up_batch(self, error: Exception) -> None:
         self._notices.error(
@@ -287,8 +361,8 @@ class Intake(Generic[T]):
         Returns:
             How many ledger units did not reach the spool.
         """
-        with self._lock:
-            self._is_closed = True
+        self._is_closed = True
+        self._limit = 1
         self.write(_HELP_S)  # what came meanwhile
         self._is_stopped = True
         is_mine = self._write_lock.acquire(timeout=_HELP_S)
@@ -301,8 +375,8 @@ class Intake(Generic[T]):
             if is_mine:
                 self._write_lock.release()
 
-    def _sum(self, records: Iterable[T]) -> int:
-        return sum(map(self._size, records))
+    def _sum(self, records: Collection[T]) -> int:
+        return len(records) if self._size is None else sum(map(self._size, records))
 
 
 class Writer:
@@ -374,10 +448,19 @@ class Writer:
 
     def _loop(self) -> None:
         while not self._is_stopped:
-            if not any(intake.unwritten for intake in self._intakes):
+            # Twice: whoever put a record in between may not have seen that we sleep.
+            if (
+                self._is_idle()
+                and not self._bell.wait(_LAST_LOOK_S)
+                and self._is_idle()
+            ):
                 self._bell.wait(None)
             if not self._is_stopped:
                 self._hurry.wait(self._delay_s)
             for intake in self._intakes:
                 intake.write(_HELP_S)
         self.hurry()  # should there be a second one of us
+
+    def _is_idle(self) -> bool:
+        busy = [intake for intake in self._intakes if not intake.is_idle()]
+        return not busy

@@ -8,21 +8,27 @@ miss loggers that do not propagate.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from logging import WARNING, Logger, LogRecord
 from logging import root as root_logger
 from typing import Any
 
-from opentelemetry._logs import LoggerProvider, SeverityNumber
+from opentelemetry import trace
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.context import Context, get_current
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
-from .own_work import is_exporting
+from ..correlation import context_attributes, explicit_correlation_id
+from .exceptions import exception_attributes
+from .log_lines import LineSink, severity_of, site_attributes
+from .own_work import in_delivery, is_exporting
+from .processors import stated_attributes
 from .values import (
     clean_attributes,
     clean_text,
     clean_value,
-    exception_attributes,
 )
 
 # Loggers of the pipe itself: their records must not feed the pipe.
@@ -34,25 +40,20 @@ _STANDARD = frozenset(vars(LogRecord("", 0, "", 0, "", (), None))) | {
     *("message", "asctime", "taskName"),
 }
 
-_SEVERITIES = (
-    (10, SeverityNumber.TRACE, "TRACE"),
-    (20, SeverityNumber.DEBUG, "DEBUG"),
-    (30, SeverityNumber.INFO, "INFO"),
-    (40, SeverityNumber.WARN, "WARN"),
-    (50, SeverityNumber.ERROR, "ERROR"),
-)
+# A record without `extra` holds these and no others, in the order they are set.
+_USUAL = vars(LogRecord("", 0, "", 0, "", (), None))
+_USUAL_SIZE = len(_USUAL)
+_USUAL_LAST = next(reversed(_USUAL))
+# Under what name a context holds its span: the only one it then has.
+(_SPAN,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+_NAMES_KEPT = 1000
+_SHORT_TEXT = 1024
 
 
-def severity_of(level: int) -> tuple[SeverityNumber, str]:
-    """Give severity number and text of a standard logging level.
+class _Busy(threading.local):
+    """Whether this thread is within the bridge."""
 
-    Levels between the named ones keep the severity of the named one below, as the
-    mapping of the OTel log data model asks for.
-    """
-    for bound, number, text in _SEVERITIES:
-        if level < bound:
-            return number, text
-    return SeverityNumber.FATAL, "FATAL"
+    now = False
 
 
 class LogBridge:
@@ -68,19 +69,23 @@ class LogBridge:
         self.level = level
         self._provider = provider
         self._loggers: dict[str, Any] = {}
-        self._busy = threading.local()
+        self._busy = _Busy()
+        self.lines: LineSink | None = None
+        """Where lines go instead, if the pipeline of the moment takes lines."""
+        self._is_ours: dict[str, bool] = {}
         self._installed: Callable[[Logger, LogRecord], None] | None = None
         self._original: Callable[[Logger, LogRecord], None] | None = None
         self._root_level: int | None = None  # what it was, when we lowered it
+        self.is_root_as_it_was = True
 
     def install(self) -> None:
         """Start listening, and let INFO through where nobody configured logging."""
         original = Logger.callHandlers
-        bridge = self
+        bridge, take = self, self.take
 
         def callHandlers(self: Logger, record: LogRecord) -> None:  # noqa: N802 - its name there
-            bridge.take(record)
-            if not bridge.let_through(self, record):
+            take(record)
+            if bridge.is_root_as_it_was or not bridge.let_through(self, record):
                 original(self, record)
 
         self._original = original
@@ -90,6 +95,7 @@ class LogBridge:
             # Untouched logging drops INFO before anybody sees it. One below ours, so
             # that it can be told from a level the program sets later.
             self._root_level = root_logger.level
+            self.is_root_as_it_was = False
             root_logger.setLevel(self.level - 1)
 
     def _is_root_lowered(self) -> bool:
@@ -124,22 +130,37 @@ class LogBridge:
         if self._root_level is not None and self._is_root_lowered():
             root_logger.setLevel(self._root_level)
         self._root_level = None
+        self.is_root_as_it_was = True
         self.level = 1 << 30  # when somebody wrapped ours meanwhile, it stays silent
 
     def take(self, record: LogRecord) -> None:
         """Emit a record; never raises, never recurses."""
-        if record.levelno < self.level or getattr(self._busy, "now", False):
-            return
-        name = record.name
-        if name in _OWN_NAMES or name.startswith(_OWN_PREFIXES) or is_exporting():
+        if record.levelno < self.level or self._busy.now:
             return
         self._busy.now = True
         try:
-            self._emit(record)
+            is_ours = self._is_ours.get(record.name)
+            if is_ours is None:
+                is_ours = self._judge(record.name)
+            context = get_current()
+            # The usual case is told without a call.
+            if is_ours or ((context or in_delivery.get()) and is_exporting(context)):
+                return
+            lines = self.lines
+            if lines is None or not lines.is_open or not _take(lines, record, context):
+                self._emit(record)
         except Exception:  # noqa: BLE001, S110 - logging must not raise into the host
             pass
         finally:
             self._busy.now = False
+
+    def _judge(self, name: str) -> bool:
+        """Say whether a logger belongs to the pipe itself."""
+        if len(self._is_ours) >= _NAMES_KEPT:  # names may be made at run time
+            self._is_ours.clear()
+        is_ours = name in _OWN_NAMES or name.startswith(_OWN_PREFIXES)
+        self._is_ours[name] = is_ours
+        return is_ours
 
     def _emit(self, record: LogRecord) -> None:
         number, text = severity_of(record.levelno)
@@ -160,6 +181,50 @@ class LogBridge:
         return logger
 
 
+def _take(lines: LineSink, record: LogRecord, context: Context) -> bool:
+    """Catch a line in its fields; say whether it is one that has no more to it."""
+    message, created_s, level = record.msg, record.created, record.levelno
+    if record.exc_info or record.stack_info or type(message) is not str:
+        return False
+    if type(created_s) is not float or type(level) is not int:
+        return False
+    if record.args or type(record) is not LogRecord:
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - wrong number of % arguments, failing __str__
+            return False
+    # A text of another class may do anything in its methods.
+    is_usual = type(message) is str and message.isascii()
+    if not is_usual or len(message) > _SHORT_TEXT:
+        message = clean_text(message)
+    extra = stated = None
+    fields = record.__dict__
+    if len(fields) != _USUAL_SIZE or next(reversed(fields)) != _USUAL_LAST:
+        extra = _extra(record)
+    if explicit_correlation_id() or context_attributes():
+        stated = stated_attributes(explicit_correlation_id(), context_attributes())
+    if (extra or stated) and not lines.fits({**(extra or {}), **(stated or {})}):
+        return False
+    lines.put(
+        (
+            created_s,
+            time.time_ns(),
+            level,
+            message,
+            record.name,
+            record.pathname,
+            record.funcName,
+            record.lineno,
+            trace.get_current_span(context).get_span_context()
+            if _SPAN in context
+            else None,
+            extra,
+            stated,
+        )
+    )
+    return True
+
+
 def _body(record: LogRecord) -> AnyValue:
     if not record.args and not isinstance(record.msg, str):
         return clean_value(record.msg)
@@ -169,12 +234,15 @@ def _body(record: LogRecord) -> AnyValue:
         return clean_text(record.msg)
 
 
+def _extra(record: LogRecord) -> dict[str, AnyValue]:
+    return clean_attributes(
+        {k: v for k, v in vars(record).items() if k not in _STANDARD}
+    )
+
+
 def _attributes(record: LogRecord) -> dict[str, AnyValue]:
-    extra = {k: v for k, v in vars(record).items() if k not in _STANDARD}
-    attributes = clean_attributes(extra)
-    attributes[C.ATTR_CODE_FILE_PATH] = clean_text(record.pathname)
-    attributes[C.ATTR_CODE_FUNCTION_NAME] = clean_text(record.funcName)
-    attributes[C.ATTR_CODE_LINE_NUMBER] = record.lineno
+    attributes = _extra(record)
+    attributes |= site_attributes(record.pathname, record.funcName, record.lineno)
     if record.stack_info:
         attributes[C.ATTR_CODE_STACKTRACE] = clean_text(record.stack_info)
     if record.exc_info and record.exc_info[1] is not None:

@@ -2,13 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
-from .totals import Distribution, LatestSeries
+from ..constants import FlextObservabilityConstants as C
+from .digest import Bounds, Digest
+from .totals import LatestSeries
 
-_NS = 1_000_000_000
+NS = 1_000_000_000
 
 
 class OperationKey(NamedTuple):
@@ -20,15 +23,23 @@ class OperationKey(NamedTuple):
     error_type: str
     """``""`` for calls that succeeded."""
 
+    def labels(self) -> dict[str, str]:
+        """Give the labels of the histogram."""
+        labels = {C.ATTR_OPERATION_NAME: self.operation}
+        if self.error_type:
+            labels[C.ATTR_ERROR_TYPE] = self.error_type
+        return labels
 
-class _Series(Distribution):
-    """Durations in nanoseconds, so that their sum is exact."""
 
-    __slots__ = ("began_ns", "bounds_s")
+class Row:
+    """One series; durations are nanoseconds, so that their sum is exact."""
 
-    def __init__(self, bounds_s: Sequence[float]) -> None:
-        super().__init__([bound * _NS for bound in bounds_s])
-        self.bounds_s = (*bounds_s, float("inf"))
+    __slots__ = ("began_ns", "bounds_s", "digest", "key")
+
+    def __init__(self, key: OperationKey, bounds_s: Bounds) -> None:
+        self.key = key
+        self.bounds_s = bounds_s
+        self.digest = Digest()
         self.began_ns = time.monotonic_ns()
 
 
@@ -51,65 +62,66 @@ class OperationFigures:
 
     calls: int = 0
     errors: int = 0
-    duration_s: float = 0.0
+    duration_ns: int = 0
+
+    @property
+    def duration_s(self) -> float:
+        """Give the time they took."""
+        return self.duration_ns / NS
+
+    def plus(self, key: OperationKey, counted: Digest) -> "OperationFigures":
+        """Add calls of one series."""
+        return OperationFigures(
+            self.calls + counted.size,
+            self.errors + (counted.size if key.error_type else 0),
+            self.duration_ns + int(counted.total),
+        )
 
 
 class OperationTotals:
-    """Counts monitored calls; exact under threads.
-
-    A reentrant lock: a signal handler may run a monitored function inside an update.
-    """
+    """Counts monitored calls; it knows what was taken together so far."""
 
     def __init__(self) -> None:
         self.start_over()
 
     def start_over(self) -> None:
         """Begin at zero, with a new lock: in a forked child another thread held it."""
-        self._lock = threading.RLock()
-        self._series: LatestSeries[OperationKey, _Series] = LatestSeries()
-        self._calls = 0
-        self._errors = 0
-        self._duration_ns = 0
+        self.lock = threading.RLock()
+        self._rows: LatestSeries[OperationKey, Row] = LatestSeries()
+        self.all = OperationFigures()
 
-    def add(
-        self,
-        key: OperationKey,
-        duration_ns: int,
-        bounds_s: Callable[[], Sequence[float]],
-    ) -> None:
-        """Count one call.
+    def row(self, key: OperationKey, bounds_s: Callable[[], Bounds]) -> Row:
+        """Give the totals of a series, new ones if need be; the lock is held.
 
         Args:
-            key: Of its series.
-            duration_ns: How long it took.
-            bounds_s: Gives the bounds of a new series; it keeps them for good.
+            key: Of the series.
+            bounds_s: Gives the bounds that new totals keep for good.
         """
-        with self._lock:
-            self._calls += 1
-            self._errors += bool(key.error_type)
-            self._duration_ns += duration_ns
-            series = self._series.latest(key)
-            if series is None:
-                series = self._series.add(key, _Series(bounds_s()))
-            series.add(duration_ns)
+        row = self._rows.latest(key)
+        if row is None:
+            row = self._rows.add(key, Row(key, bounds_s()))
+        return row
 
     def durations(self) -> list[OperationDurations]:
         """Give every series as it is now."""
-        with self._lock:
+        with self.lock:
             return [
                 OperationDurations(
                     key,
-                    series.began_ns,
-                    dict(
-                        zip(series.bounds_s, series.cumulative().values(), strict=True)
-                    ),
-                    series.count,
-                    series.sum / _NS,
+                    row.began_ns,
+                    _cumulative(row),
+                    row.digest.size,
+                    row.digest.total / NS,
                 )
-                for key, series in self._series.items()
+                for key, row in self._rows.items()
+                if row.digest.size
             ]
 
     def figures(self) -> OperationFigures:
         """Give the sums over all series, also those that were dropped."""
-        with self._lock:
-            return OperationFigures(self._calls, self._errors, self._duration_ns / _NS)
+        return self.all
+
+
+def _cumulative(row: Row) -> dict[float, int]:
+    counts = row.digest.buckets[row.bounds_s]
+    return dict(zip((*row.bounds_s, float("inf")), accumulate(counts), strict=True))

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from opentelemetry.context import attach, detach, get_value, set_value
+from opentelemetry.context import Context, attach, detach, set_value
 
 # What the exporters of the SDK set while they work, and instrumentations look for; it
 # has no public name.
@@ -51,9 +51,9 @@ def _suppressed() -> Generator[None]:
         detach(token)
 
 
-def is_exporting() -> bool:
-    """Whether we, or an exporter of the program, are at work in this context."""
-    return in_delivery.get() or bool(get_value(_SUPPRESS_KEY))
+def is_exporting(context: Context) -> bool:
+    """Whether we, or an exporter of the program, are at work in the current context."""
+    return in_delivery.get() or bool(context.get(_SUPPRESS_KEY))
 
 
 @contextmanager

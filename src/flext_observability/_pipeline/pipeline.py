@@ -26,11 +26,13 @@ from .endpoint import Endpoint
 from .exporters import MemoryExporter
 from .intake import Writer
 from .ledger import Ledger, Notices, SignalLedger
+from .log_lines import LineSink
 from .processors import LogQueue, SpanQueue
 from .prometheus import PrometheusReader
 from .route import Route
 from .spool import Spool
 from .spooled_route import SpooledRoute
+from .tracing import Tracing
 
 # How long a close waits for the ends of all threads.
 _JOIN_S = 0.1
@@ -67,6 +69,7 @@ class Pipeline:
     propagator: TextMapPropagator
     cleaner: Cleaner
     tracer_provider: TracerProvider | None = None
+    tracing: Tracing | None = None
     meter_provider: MeterProvider | None = None
     logger_provider: LoggerProvider | None = None
     routes: list[Route] = field(default_factory=list[Route])
@@ -74,6 +77,7 @@ class Pipeline:
     writer: Writer | None = None
     durability_reason: str | None = None
     otlp_ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
+    lines: LineSink | None = None
     log_queues: list[LogQueue] = field(default_factory=list[LogQueue])
     span_queues: dict[str, SpanQueue] = field(default_factory=dict[str, SpanQueue])
     ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
@@ -228,6 +232,8 @@ class Pipeline:
             if taker is None and name not in successor.span_queues and waiting:
                 taker = waiting.pop(next(iter(waiting)))
             queue.redirect(taker.take if taker else _discard)
+        if self.tracing is not None:
+            self.tracing.redirect([queue.take for queue in self.span_queues.values()])
 
     def report(self, processor: object, error: Exception) -> None:
         """Say that a processor of the caller raised."""
@@ -242,6 +248,10 @@ class Pipeline:
         """Take no more records: in a forked child, all of this is the parent's."""
         for spans in self.span_queues.values():
             spans.redirect(_discard)
+        if self.tracing is not None:
+            self.tracing.redirect([])
+        if self.lines is not None:
+            self.lines.is_open = False
         for logs in self.log_queues:
             logs.redirect(_discard)
         if self.spool is not None:

@@ -3,7 +3,7 @@
 import copy
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from opentelemetry.context import Context
@@ -31,6 +31,7 @@ from opentelemetry.sdk.metrics.view import (
 )
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
 from ..correlation import context_attributes, explicit_correlation_id
@@ -70,22 +71,19 @@ class SpanQueue(SpanProcessor):
     """Hands sampled, finished spans on."""
 
     def __init__(self, put: Callable[[ReadableSpan], None], flush: Flush) -> None:
-        self._put = put
+        self.take = put
+        """Takes a finished span that is sampled."""
         self._flush = flush
-
-    def take(self, span: ReadableSpan) -> None:
-        """Take a finished span of a former pipeline."""
-        self._put(span)
 
     def redirect(self, put: Callable[[ReadableSpan], None]) -> None:
         """Hand spans that end from now on to another pipeline."""
-        self._put = put
+        self.take = put
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take a finished span."""
         context = span.get_span_context()
         if context is not None and context.trace_flags.sampled:
-            self._put(span)
+            self.take(span)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what is queued, for whoever flushes the provider directly."""
@@ -158,8 +156,7 @@ class ContextLogProcessor(LogRecordProcessor):
             return
         # The SDK's own mapping keeps to its limit, and counts what it leaves out.
         own: Any = log_record.log_record.attributes
-        stamp = {C.ATTR_CORRELATION_ID: correlation_id} if correlation_id else {}
-        for name, value in {**stated, **stamp}.items():
+        for name, value in stated_attributes(correlation_id, stated).items():
             if name not in own:
                 own[name] = value
 
@@ -169,6 +166,14 @@ class ContextLogProcessor(LogRecordProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - signature of the base
         """Nothing is held here."""
         return True
+
+
+def stated_attributes(
+    correlation_id: str, stated: Mapping[str, AnyValue]
+) -> dict[str, AnyValue]:
+    """Join what the context says about everything that begins in it."""
+    stamp = {C.ATTR_CORRELATION_ID: correlation_id} if correlation_id else {}
+    return {**stated, **stamp}
 
 
 class LogQueue(LogRecordProcessor):

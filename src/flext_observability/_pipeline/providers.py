@@ -1,7 +1,7 @@
 """From settings to a pipeline: pure assembly, no process-global state."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 # Not used here. Its fork hook must be registered before those of the SDK's providers,
 # which submit to a thread pool in the child and would wait for its lock for ever.
@@ -9,6 +9,7 @@ from concurrent.futures import thread as _thread_pools_first
 from dataclasses import replace
 from typing import Any, cast
 
+from opentelemetry.metrics import CallbackOptions, CallbackT, Observation
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
@@ -36,6 +37,7 @@ from .exporters import ConsoleDestination, MemoryExporter, SdkDestination
 from .ids import OfferedIds
 from .intake import Writer
 from .ledger import Ledger, Notices, observe
+from .log_lines import LineSink, WatchedLoggerProvider
 from .pipeline import Extras, Pipeline
 from .processors import (
     ContextLogProcessor,
@@ -51,7 +53,9 @@ from .prometheus import PrometheusReader
 from .registry import named_by, registered
 from .resource import build_resource
 from .route import Bounds, Route
+from .span_start import is_possible
 from .spooled_route import SpooledRoute
+from .tracing import PipelineTracerProvider, Tracing, root_bound
 from .transport import make_transport
 
 del _thread_pools_first
@@ -73,6 +77,8 @@ def build_pipeline(
     config: FlextObservabilityConfig,
     extras: Extras,
     resource: Resource | None = None,
+    *,
+    before_collection: Callable[[], None] = lambda: None,
 ) -> Pipeline:
     """Assemble a pipeline; nothing is connected yet and no thread runs.
 
@@ -80,6 +86,7 @@ def build_pipeline(
         config: The settings.
         extras: SDK parts of the caller.
         resource: Who sends; found out when not given.
+        before_collection: Called whenever any reader begins to collect metrics.
 
     Raises:
         FlextObservabilityConfigurationError: A setting names what does not exist; the
@@ -108,7 +115,9 @@ def build_pipeline(
     if Signal.LOGS in names:
         pipeline.logger_provider = _logger_provider(pipeline, names[Signal.LOGS])
     if Signal.METRICS in names:  # last: it takes the caller's readers into its service
-        pipeline.meter_provider = _meter_provider(pipeline, names[Signal.METRICS])
+        pipeline.meter_provider = _meter_provider(
+            pipeline, names[Signal.METRICS], before_collection
+        )
     return pipeline
 
 
@@ -168,38 +177,52 @@ def _propagator(config: FlextObservabilityConfig) -> TextMapPropagator:
 
 def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider:
     config, extras = pipeline.config, pipeline.extras
-    provider = TracerProvider(
-        **_configurator("tracer"),
+    generator, configurator = _id_generator(), _configurator("tracer")
+    limits = SpanLimits(
+        max_span_attributes=_limit(config, "max_span_attributes"),
+        max_events=_limit(config, "max_span_events"),
+        max_links=_limit(config, "max_span_links"),
+        max_event_attributes=_limit(config, "max_event_attributes"),
+        max_link_attributes=_limit(config, "max_link_attributes"),
+        max_attribute_length=_limit(config, "max_attribute_length"),
+        max_span_attribute_length=_limit(config, "max_attribute_length"),
+    )
+    provider = PipelineTracerProvider(
+        **configurator,
         sampler=_sampler(config, extras.sampler),
         resource=pipeline.resource,
         shutdown_on_exit=False,
-        id_generator=OfferedIds(_id_generator()),
-        span_limits=SpanLimits(
-            max_span_attributes=_limit(config, "max_span_attributes"),
-            max_events=_limit(config, "max_span_events"),
-            max_links=_limit(config, "max_span_links"),
-            max_event_attributes=_limit(config, "max_event_attributes"),
-            max_link_attributes=_limit(config, "max_link_attributes"),
-            max_attribute_length=_limit(config, "max_attribute_length"),
-            max_span_attribute_length=_limit(config, "max_attribute_length"),
-        ),
+        id_generator=OfferedIds(generator),
+        span_limits=limits,
     )
     provider.add_span_processor(ContextSpanProcessor())
-    for processor in extras.span_processors:
-        guarded = GuardedSpanProcessor(processor, pipeline.report)
-        provider.add_span_processor(guarded)
-    for name in names:
-        if name == "memory" and pipeline.memory is not None:
-            queue = SpanQueue(pipeline.memory.put_span, _settled)
-            pipeline.ledgers.setdefault(
-                Signal.TRACES, pipeline.memory.ledgers[Signal.TRACES]
-            )
-        else:
-            route = _route(pipeline, Signal.TRACES, name)
-            queue = SpanQueue(route.put, route.flush)
-        pipeline.span_queues[name] = queue
-        provider.add_span_processor(queue)
+    guarded = [
+        GuardedSpanProcessor(processor, pipeline.report)
+        for processor in extras.span_processors
+    ]
+    queues = [_span_queue(pipeline, name) for name in names]
+    for processor in (*guarded, *queues):
+        provider.add_span_processor(processor)
+    bound = root_bound(provider.sampler)
+    if bound is not None and generator is None and not configurator and is_possible():
+        takes = [queue.take for queue in queues]
+        tracing = Tracing(pipeline.resource, limits, bound, takes)
+        for processor in guarded:
+            tracing.add(processor)
+        provider.tracing = pipeline.tracing = tracing
     return provider
+
+
+def _span_queue(pipeline: Pipeline, name: str) -> SpanQueue:
+    if name == "memory" and pipeline.memory is not None:
+        queue = SpanQueue(pipeline.memory.put_span, _settled)
+        ledger = pipeline.memory.ledgers[Signal.TRACES]
+        pipeline.ledgers.setdefault(Signal.TRACES, ledger)
+    else:
+        route = _route(pipeline, Signal.TRACES, name)
+        queue = SpanQueue(route.put, route.flush)
+    pipeline.span_queues[name] = queue
+    return queue
 
 
 def _settled(_: float) -> bool:
@@ -248,15 +271,19 @@ def _configurator(kind: str) -> dict[str, Any]:
 
 
 def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider:
-    provider = LoggerProvider(
-        **_configurator("logger"),
+    configurator = _configurator("logger")
+    limits = LogRecordLimits(
+        max_attributes=_limit(pipeline.config, "max_log_attributes"),
+        max_attribute_length=_limit(pipeline.config, "max_attribute_length"),
+    )
+    provider = WatchedLoggerProvider(
+        **configurator,
         resource=pipeline.resource,
         shutdown_on_exit=False,
-        log_record_limits=LogRecordLimits(
-            max_attributes=_limit(pipeline.config, "max_log_attributes"),
-            max_attribute_length=_limit(pipeline.config, "max_attribute_length"),
-        ),
+        log_record_limits=limits,
     )
+    lines = LineSink(provider, limits.max_log_record_attributes)
+    pipeline.lines = lines
     provider.add_log_record_processor(ContextLogProcessor())
     for processor in pipeline.extras.log_record_processors:
         guarded = GuardedLogProcessor(processor, pipeline.report)
@@ -270,12 +297,36 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
         else:
             route = _route(pipeline, Signal.LOGS, name)
             queue = LogQueue(route.put, route.flush)
+            lines.put = route.put
         pipeline.log_queues.append(queue)
         provider.add_log_record_processor(queue)
+    if not configurator and _are_lines_enough(pipeline, names, limits):
+        lines.is_open = True
+        provider.lines = lines
     return provider
 
 
-def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
+def _are_lines_enough(
+    pipeline: Pipeline, names: Sequence[str], limits: LogRecordLimits
+) -> bool:
+    """Whether nobody but the encoder reads what the log bridge takes."""
+    return (
+        list(names) in ([], ["otlp"])
+        and not pipeline.extras.log_record_processors
+        and limits.max_log_record_attribute_length is None
+        and not any(
+            os.environ.get(name, "").strip().lower() == "true"
+            for name in (
+                "OTEL_SDK_DISABLED",
+                "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED",
+            )
+        )
+    )
+
+
+def _meter_provider(
+    pipeline: Pipeline, names: Sequence[str], before_collection: Callable[[], None]
+) -> MeterProvider:
     readers: list[MetricReader] = []
     for name in names:
         if name == "memory" and pipeline.memory is not None:
@@ -295,13 +346,22 @@ def _meter_provider(pipeline: Pipeline, names: Sequence[str]) -> MeterProvider:
         shutdown_on_exit=False,
         views=[*pipeline.extras.views, *_own_views(pipeline.config)],
     )
+
+    def prepare(_: CallbackOptions) -> Iterable[Observation]:
+        before_collection()
+        return ()
+
+    # The SDK asks all callbacks before it collects anything, for every reader, also
+    # for those added later.
+    callbacks: list[CallbackT] = [prepare]
     if pipeline.otlp_ledgers:  # on a console of one's own it would only be noise
-        provider.get_meter(C.SCOPE_NAME).create_observable_counter(
-            C.METRIC_RECORDS,
-            [lambda _: observe(pipeline.ledgers)],
-            unit="{record}",
-            description="Telemetry records by signal and by what became of them.",
-        )
+        callbacks.append(lambda _: observe(pipeline.ledgers))
+    provider.get_meter(C.SCOPE_NAME).create_observable_counter(
+        C.METRIC_RECORDS,
+        callbacks,
+        unit="{record}",
+        description="Telemetry records by signal and by what became of them.",
+    )
     return provider
 
 
@@ -358,10 +418,10 @@ def _route(
     signal: Signal,
     name: str,
     *,
-    size: Callable[[Any], int] = lambda _: 1,
+    size: Callable[[Any], int] | None = None,
     poll: Callable[[], None] | None = None,
 ) -> Route:
-    clean = pipeline.cleaner.of_signal(signal)
+    clean = _cleaner(pipeline, signal)
     if name == "otlp" and pipeline.writer is not None:
         endpoint = pipeline.endpoints[signal]
         route: Route = SpooledRoute[Any](
@@ -389,12 +449,25 @@ def _route(
             bounds,
             pipeline.notices,
             clean=clean,
-            size=size,
+            size=size or _one,
             poll=poll,
         )
     pipeline.routes.append(route)
     pipeline.ledgers.setdefault(signal, route.ledger)
     return route
+
+
+def _one(_: object) -> int:
+    return 1
+
+
+def _cleaner(
+    pipeline: Pipeline, signal: Signal
+) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    clean, lines = pipeline.cleaner.of_signal(signal), pipeline.lines
+    if signal is Signal.LOGS and lines is not None:
+        return lambda batch: clean(lines.read(batch))
+    return clean
 
 
 def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bounds:

@@ -5,14 +5,17 @@ pass everything on to the pipeline of the moment; tracers, instruments and logge
 somebody obtained earlier follow. Without a pipeline they do nothing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 from opentelemetry import _logs, metrics, trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach
 from opentelemetry.metrics import (
     CallbackT,
     Counter,
@@ -22,9 +25,11 @@ from opentelemetry.metrics import (
     ObservableUpDownCounter,
     UpDownCounter,
 )
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Span, SpanKind
 from opentelemetry.util.types import Attributes
 
+from ..correlation import restore
 from ..locks import ForkSafeLock
 from ..own_log import WARNING, say
 from .guards import (
@@ -40,17 +45,18 @@ from .guards import (
     legal_scope,
     note_error,
 )
-from .values import clean_attributes, clean_value
+from .span_start import start
+from .spans import RecordingSpan, SpanShape
+from .tracing import PipelineTracerProvider, Tracing
+from .values import clean_attributes, clean_text, clean_value
 
 # The API exports no public name for the synchronous gauge.
 from opentelemetry.metrics import _Gauge as Gauge  # isort: skip
 
-# What makes OTel's own tracers work as decorators of plain and async functions.
-from opentelemetry.util._decorator import (  # isort: skip
-    _agnosticcontextmanager,  # pyright: ignore[reportPrivateUsage]  # no public name
-)
-
 P = TypeVar("P")
+
+# Names of spans that one tracer keeps ready.
+_SHAPES_KEPT = 1000
 
 
 _NO_TRACER = trace.NoOpTracer()
@@ -143,12 +149,19 @@ class TracerProxy(trace.Tracer):
     def __init__(self, arguments: tuple[Any, ...]) -> None:
         self._arguments = arguments
         self._tracer: trace.Tracer = _NO_TRACER
+        self._tracing: Tracing | None = None
+        self._scope = _scope(*arguments)
+        self._shapes: dict[tuple[str, SpanKind], SpanShape] = {}
 
     def follow(self, provider: trace.TracerProvider | None) -> None:
         """Take the tracer of another provider, or none."""
+        self._tracing = None
+        self._shapes = {}
         self._tracer = (
             _NO_TRACER if provider is None else provider.get_tracer(*self._arguments)
         )
+        if isinstance(provider, PipelineTracerProvider):
+            self._tracing = provider.tracing
 
     def start_span(
         self,
@@ -161,8 +174,52 @@ class TracerProxy(trace.Tracer):
         record_exception: bool = True,  # noqa: FBT001, FBT002 - signature of the API
         set_status_on_exception: bool = True,  # noqa: FBT001, FBT002 - same
     ) -> Span:
-        """Start a span with the tracer of the moment; any attributes."""
-        start = partial(
+        """Start a span with the tracer of the moment; any values."""
+        tracing = self._tracing
+        if tracing is None:
+            return self._start_sdk_span(
+                *(name, context, kind, attributes, links, start_time),
+                *(record_exception, set_status_on_exception),
+            )
+        try:
+            shape = self._shapes.get((name, kind)) or self._shape(tracing, name, kind)
+            legal = legal_attributes(attributes) if attributes else None
+            led = legal_links(links) if links else ()
+            span = start(shape, context, legal, led, start_time)
+        except Exception:  # noqa: BLE001 - whatever the values raise
+            text = clean_text(name)
+            shape = SpanShape(text, SpanKind.INTERNAL, None, self._scope, tracing)
+            legal, led = clean_attributes(attributes), legal_links(links)
+            span = start(shape, None, legal, led)
+        if type(span) is RecordingSpan:
+            if not record_exception:
+                span.detailed().records_errors = False
+            if not set_status_on_exception:
+                span.detailed().marks_errors = False
+        return span
+
+    def _shape(self, tracing: Tracing, name: str, kind: SpanKind) -> SpanShape:
+        """Make what spans of one name share; names made at run time are not kept."""
+        found: object = kind  # whatever the types say
+        legal_kind = found if isinstance(found, SpanKind) else SpanKind.INTERNAL
+        text = name if type(name) is str else clean_text(name)
+        shape = SpanShape(text, legal_kind, None, self._scope, tracing)
+        if len(self._shapes) >= _SHAPES_KEPT:
+            self._shapes.clear()
+        return self._shapes.setdefault((name, kind), shape)
+
+    def _start_sdk_span(
+        self,
+        name: str,
+        context: Context | None,
+        kind: SpanKind,
+        attributes: Attributes,
+        links: Sequence[Link] | None,
+        start_time: int | None,
+        record_exception: bool,  # noqa: FBT001 - as in the API
+        set_status_on_exception: bool,  # noqa: FBT001 - as in the API
+    ) -> Span:
+        start_span = partial(
             self._tracer.start_span,
             name,
             context,
@@ -173,18 +230,17 @@ class TracerProxy(trace.Tracer):
         )
         try:
             return guarded_span(
-                start(attributes=legal_attributes(attributes), links=links or ())
+                start_span(attributes=legal_attributes(attributes), links=links or ())
             )
         except Exception:  # noqa: BLE001 - whatever the values raise
             legal = clean_attributes(attributes)
         try:
-            return guarded_span(start(attributes=legal, links=legal_links(links)))
+            return guarded_span(start_span(attributes=legal, links=legal_links(links)))
         except Exception as error:  # noqa: BLE001 - a sampler of the caller's
             say(WARNING, "no span can be started: %s", type(error).__name__)
             return trace.INVALID_SPAN
 
-    @_agnosticcontextmanager
-    def start_as_current_span(
+    def start_as_current_span(  # type: ignore[override]  # ours is no generator
         self,
         name: str,
         context: Context | None = None,
@@ -195,36 +251,101 @@ class TracerProxy(trace.Tracer):
         record_exception: bool = True,  # noqa: FBT001, FBT002 - signature of the API
         set_status_on_exception: bool = True,  # noqa: FBT001, FBT002 - same
         end_on_exit: bool = True,  # noqa: FBT001, FBT002 - same
-    ) -> Iterator[Span]:
+    ) -> "CurrentSpan":
         """Start a span and make it current with the tracer of the moment.
 
         As a decorator it asks for that tracer at every call, as OTel's own proxy does.
         """
-        span = self.start_span(
-            *(name, context, kind, attributes, links, start_time),
-            *(record_exception, set_status_on_exception),
+        return CurrentSpan(
+            self,
+            (
+                *(name, context, kind, attributes, links, start_time),
+                *(record_exception, set_status_on_exception),
+            ),
+            is_ending=end_on_exit,
         )
-        try:
-            # The SDK's own would raise for an exception that has no text.
-            with trace.use_span(
-                span, record_exception=False, set_status_on_exception=False
-            ):
-                yield span
-        except Exception as error:
-            note_error(
-                span,
-                error,
-                record=record_exception,
-                set_status=set_status_on_exception,
-            )
-            raise
-        finally:
-            if end_on_exit:
-                span.end()
 
     def __getattr__(self, name: str) -> Any:
         """Give what an SDK tracer has beyond the API."""
         return getattr(self.__dict__["_tracer"], name)
+
+
+class CurrentSpan:
+    """What ``start_as_current_span`` gives: a context manager, and a decorator."""
+
+    __slots__ = ("_arguments", "_ends", "_span", "_token", "_tracer")
+
+    def __init__(
+        self,
+        tracer: TracerProxy,
+        arguments: tuple[Any, ...],
+        *,
+        is_ending: bool,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            tracer: Starts the span.
+            arguments: All those of ``start_span``.
+            is_ending: Whether leaving the block ends it.
+        """
+        self._tracer = tracer
+        self._arguments = arguments
+        self._ends = is_ending
+        self._span: Span = trace.INVALID_SPAN
+        self._token: object = None
+
+    def __enter__(self) -> Span:
+        """Start the span and make it current."""
+        self._span = self._tracer.start_span(*self._arguments)
+        self._token = attach(trace.set_span_in_context(self._span))
+        return self._span
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        stack: TracebackType | None,
+    ) -> None:
+        """End the span; an exception is recorded and passes through."""
+        if isinstance(error, Exception):
+            # The SDK's own would raise for an exception that has no text.
+            is_recording, is_marking = self._arguments[-2:]
+            note_error(self._span, error, record=is_recording, set_status=is_marking)
+        restore(self._token)
+        if self._ends:
+            self._span.end()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate a function: every call has a span of its own."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def call_async(*args: Any, **kwargs: Any) -> Any:
+                with self._anew():
+                    return await function(*args, **kwargs)
+
+            return call_async
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._anew():
+                return function(*args, **kwargs)
+
+        return call
+
+    def _anew(self) -> "CurrentSpan":
+        return CurrentSpan(self._tracer, self._arguments, is_ending=self._ends)
+
+
+def _scope(
+    name: str,
+    version: str | None,
+    schema_url: str | None,
+    attributes: Attributes,
+) -> InstrumentationScope:
+    """Give the scope that the SDK makes of a tracer's arguments."""
+    return InstrumentationScope(name or "", version or "", schema_url, attributes)
 
 
 class TracerProviderProxy(_Exchangeable[trace.TracerProvider], trace.TracerProvider):
@@ -263,6 +384,11 @@ class _Instrument:
         self._arguments = arguments
         self._refuse = refuse
         self._target: Any = None
+
+    @property
+    def target(self) -> Any:
+        """The instrument of the moment."""
+        return self._target
 
     def follow(self, meter: metrics.Meter | None) -> None:
         """Take the instrument of another meter, or none."""

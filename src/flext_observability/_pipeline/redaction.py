@@ -25,6 +25,8 @@ _NAME_LENGTH_KEPT = 128
 _TEXTS_KEPT = 8192
 _TEXT_LENGTH_KEPT = 64
 _PAIR = 2
+# An id made by a machine: no rule of ours finds anything in these characters.
+_HEX = re.compile(r"[0-9a-f\-]{1,64}")
 _SCALARS = frozenset({bool, int, float, type(None)})
 
 
@@ -112,6 +114,11 @@ class Redactor:
         """Whether every attribute must be shown to the user's function."""
         return self._callback is not None
 
+    def spares(self, text: str) -> bool:
+        """Whether a text is plainly no secret, under any harmless name."""
+        has_rules = self._patterns or self._callback
+        return not has_rules and _HEX.fullmatch(text) is not None
+
     def secrecy_of(self, name: str) -> Secrecy:
         """Say what of a value is secret, by the name it goes under."""
         known = self._known.get(name)
@@ -127,13 +134,18 @@ class Redactor:
             _keep(self._parameters, name, known)
         return known
 
-    def text(self, text: str) -> str:
-        """Take secrets out of a text; the same object when it holds none."""
+    def text(self, text: str, *, recurs: bool = True) -> str:
+        """Take secrets out of a text; the same object when it holds none.
+
+        Args:
+            text: A legal one.
+            recurs: Whether it may come again, so that it pays to remember it.
+        """
         if text in self._clean:
             return text
         found = text
         try:
-            if self._has_texts:
+            if self._has_texts and not _HEX.fullmatch(found):
                 found = self._text.redacted(found)
             for pattern in self._patterns:
                 if pattern.search(found):
@@ -141,7 +153,7 @@ class Redactor:
         except Exception as error:  # noqa: BLE001 - whatever a pattern meets
             self._say("redact_patterns", error)
             return REDACTED
-        if found is text and len(text) <= _TEXT_LENGTH_KEPT:
+        if recurs and found is text and len(text) <= _TEXT_LENGTH_KEPT:
             if len(self._clean) >= _TEXTS_KEPT:
                 self._clean.clear()
             self._clean.add(text)

@@ -7,9 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..constants import DropReason, Signal
+from .segments import NUMBERS
+
+if TYPE_CHECKING:
+    from .spool_counter import Cells
+
+ACCEPTED_CELLS = {signal: 3 * number for signal, number in NUMBERS.items()}
+"""Where the records of a signal are counted that entered the queue in front."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,17 @@ class Accounts(Protocol):
         ...
 
 
+class CrashCounter(Protocol):
+    """Figures that tell whoever comes after a crash how much it took."""
+
+    cells: "Cells | None"
+    """One per signal is raised by each record, by its own index; ``None`` at first."""
+
+    def count(self, cell: int, count: int) -> None:
+        """Raise a figure where that cannot be done in place."""
+        ...
+
+
 class Spool(Protocol):
     """Keeps encoded batches until they are settled. Thread-safe; never raises.
 
@@ -54,6 +72,11 @@ class Spool(Protocol):
     """Where the records of this service wait; ``None`` in memory."""
 
     @property
+    def counter(self) -> "CrashCounter | None":
+        """Notes what entered the queues in front; ``None`` where nothing survives."""
+        ...
+
+    @property
     def size_bytes(self) -> int:
         """Bytes on disk that wait; 0 in memory."""
         ...
@@ -61,10 +84,6 @@ class Spool(Protocol):
     @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong now, for people; empty when all is well."""
-        ...
-
-    def accept(self, signal: Signal, count: int) -> None:
-        """Note records that entered the queue in front: a crash would lose them."""
         ...
 
     def settle(self, signal: Signal, count: int) -> None:
@@ -153,6 +172,7 @@ class MemorySpool:
 
     durability = "memory"
     directory: Path | None = None
+    counter: CrashCounter | None = None
     size_bytes = 0
     problems: tuple[str, ...] = ()
     is_searching = False
@@ -175,9 +195,6 @@ class MemorySpool:
         self._batches: dict[Signal, deque[_Batch]] = {
             signal: deque() for signal in Signal
         }
-
-    def accept(self, signal: Signal, count: int) -> None:
-        """Nothing survives a crash, so nothing is noted."""
 
     def settle(self, signal: Signal, count: int) -> None:
         """Nothing was noted."""

@@ -30,7 +30,7 @@ class SpooledRoute(Generic[T]):
         *,
         ledger: Ledger,
         clean: Callable[[Sequence[T]], Sequence[T]],
-        size: Callable[[T], int] = lambda _: 1,
+        size: Callable[[T], int] | None = None,
         poll: Callable[[], None] | None = None,
     ) -> None:
         """Assemble; no thread yet.
@@ -43,7 +43,7 @@ class SpooledRoute(Generic[T]):
             notices: Where trouble is said.
             ledger: Counts.
             clean: Makes records legal and takes secrets out.
-            size: How many ledger units a record stands for.
+            size: How many ledger units a record stands for; one when not given.
             poll: Called every ``bounds.delay_s`` to produce records.
         """
         self.signal = signal
@@ -65,7 +65,7 @@ class SpooledRoute(Generic[T]):
         )
         self._intake = Intake[T](
             signal,
-            BatchEncoder(signal, clean, size, self._give_up),
+            BatchEncoder(signal, clean, size or _one, self._give_up),
             bounds,
             self.ledger,
             notices,
@@ -73,7 +73,7 @@ class SpooledRoute(Generic[T]):
             written=self._delivery.notify,
             size=size,
         )
-        self.put = self._intake.put
+        self.put = self._intake.put if size is None else self._intake.put_units
         self.collect = self._poller.collect
         self.secure = self._intake.secure
         self.notify = self._delivery.notify
@@ -137,3 +137,7 @@ class SpooledRoute(Generic[T]):
         )
         self.ledger.drop_unsent(DropReason.UNENCODABLE, count)
         self._spool.settle(self.signal, count)
+
+
+def _one(_: object) -> int:
+    return 1

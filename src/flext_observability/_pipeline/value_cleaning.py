@@ -19,6 +19,7 @@ _SLACK = 4096
 # What was found clean is remembered: most texts of a program come again and again.
 _TEXTS_KEPT = 8192
 _LENGTH_KEPT = 64
+_SHARED_KEPT = 4096
 _INT64 = 1 << 63
 _COPIED = frozenset({BoundedAttributes, MappingProxyType, dict})
 
@@ -44,6 +45,8 @@ class ValueCleaner:
         # Names whose value is no secret by the name, themselves clean. None is when a
         # callback must be asked about every value.
         self._names: set[str] = set()
+        # By identity, which is theirs as long as they are kept here.
+        self._shared: dict[int, tuple[Attributes, Attributes | None]] = {}
 
     def text(self, value: object) -> str:
         """Clean a name, a description, a message: anything that must be text."""
@@ -67,6 +70,14 @@ class ValueCleaner:
         """Clean the body of a log record."""
         return self.value("body", value)
 
+    def line(self, text: str) -> AnyValue:
+        """Clean the text of a log line, of which hardly two are the same."""
+        redactor = self._redactor
+        if redactor.has_callback or redactor.secrecy_of("body"):
+            return self.value("body", text)
+        legal = legal_text(text, self.limit + _SLACK)
+        return legal_text(redactor.text(legal, recurs=False), self.limit)
+
     def value(self, name: str, value: object) -> AnyValue:
         """Clean the value of an attribute, by its name."""
         if type(value) is not str:
@@ -82,6 +93,18 @@ class ValueCleaner:
                 if self._is_harmless(name):
                     _keep(self._texts, value)
                 return value
+        return clean
+
+    def shared(self, attributes: Attributes) -> Attributes | None:
+        """Clean attributes that many records share, and that nobody changes."""
+        known = self._shared.get(id(attributes))
+        if known is not None and known[0] is attributes:
+            return known[1]
+        clean = self.attributes(attributes)
+        if not self._redactor.has_callback:  # it wants to be asked about every record
+            if len(self._shared) >= _SHARED_KEPT:
+                self._shared.clear()
+            self._shared[id(attributes)] = attributes, clean
         return clean
 
     def attributes(

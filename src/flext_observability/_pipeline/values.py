@@ -6,7 +6,6 @@ items, 16 KiB of text, integers of 64 bits.
 
 import enum
 import re
-import traceback
 from collections.abc import Collection, Mapping
 from itertools import islice
 from operator import is_
@@ -22,7 +21,6 @@ TRUNCATED = "… [truncated]"
 _TOO_DEEP = "<too deep>"
 _REST = "…"
 _INT64 = 1 << 63
-_FRAMES = 100
 _MARK_BYTES = len(TRUNCATED.encode())
 DROPPED_ATTRIBUTES = "flext.attributes.dropped"
 """Says how many attributes there were beyond those that a record can hold."""
@@ -353,21 +351,9 @@ def clean_number(value: object) -> float | int | None:
     return number if number - number == 0 else None  # neither NaN nor infinite
 
 
-def exception_attributes(error: BaseException) -> dict[str, AnyValue]:
-    """Give the ``exception.*`` attributes of the semantic conventions."""
-    kind = type(error)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    try:
-        # The last frames say where it broke; a runaway recursion has thousands.
-        stack = "".join(traceback.format_exception(error, limit=-_FRAMES))
-    except Exception:  # noqa: BLE001 - an exception whose __str__ fails
-        stack = ""
-    return {
-        C.ATTR_EXCEPTION_TYPE: f"{module}{kind.__qualname__}",
-        C.ATTR_EXCEPTION_MESSAGE: clean_text(error),
-        # The end says where it broke and how; it must survive the bound.
-        C.ATTR_EXCEPTION_STACKTRACE: legal_text(stack, _limits.text, keep_end=True),
-    }
+def legal_stack(text: str) -> str:
+    """Give a stack trace within its bound; the end says where it broke and how."""
+    return legal_text(text, _limits.text, keep_end=True)
 
 
 def legal_metric_name(name: object) -> str:

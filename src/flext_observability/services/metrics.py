@@ -135,7 +135,7 @@ class FlextMetricsService:
     def export_prometheus_format(self) -> FlextResult[str]:
         """Give Prometheus text: this container's totals and all monitored calls."""
         # Read before the rows: what comes in between is shown, and asked for again.
-        calls = runtime.operations.figures().calls
+        calls = runtime.operations().figures().calls
         version = (os.getpid(), self._totals.version, calls)  # a fork keeps the page
         shown, text = self._totals.page
         if shown != version:
@@ -206,7 +206,7 @@ class FlextMetricsService:
 
 def shown_rows(container: "FlextContainer") -> list[Row]:
     """Give what Prometheus is shown of a container: its totals, all monitored calls."""
-    rows = [_operation_row(each) for each in runtime.operations.durations()]
+    rows = [_operation_row(each) for each in runtime.operations().durations()]
     totals = container.store().part("metric totals", MetricTotals)
     return [*rows, *totals.rows()]
 

@@ -1,0 +1,288 @@
+"""How our own spans start: the ids, the parent, what the context says."""
+
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, cast
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    Link,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+)
+from opentelemetry.util.types import AnyValue, Attributes
+
+from ..constants import FlextObservabilityConstants as C
+from ..correlation import attributes_variable, correlation_id_variable
+from ..traceparent import known_traces
+from .current import CONTEXT_VARIABLE, SPAN_KEY, is_known
+from .ids import take_offer
+from .record_parts import legal_time
+from .spans import (
+    NO_STATE,
+    SAMPLED,
+    SAMPLED_RANDOM,
+    USUAL,
+    Heritage,
+    RecordingSpan,
+    SpanShape,
+    UnsampledSpan,
+    unread_properties,
+)
+from .tracing import Tracing
+
+_OWN_SCOPE = InstrumentationScope(C.SCOPE_NAME, "")
+_RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
+_LOW_64_BITS = (1 << 64) - 1
+_INTERNAL_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+
+_variable = cast("ContextVar[Context]", CONTEXT_VARIABLE)
+_get_current = _variable.get if is_known() else Context
+_make_current = _variable.set if is_known() else Context
+_get_correlation_id = correlation_id_variable.get
+_get_context_attributes = attributes_variable.get
+_remember_root = known_traces.roots.append
+_put_key = dict.__setitem__
+_new = object.__new__
+_random_bits = random.getrandbits
+_now_ns = time.time_ns
+
+
+def is_possible() -> bool:
+    """Whether this process, and this release of the SDK, allow for spans of our own."""
+    counts_itself = os.environ.get(_INTERNAL_METRICS, "").strip().lower() == "true"
+    if counts_itself or not is_known() or unread_properties():
+        return False
+    # A context is a tuple, and is read as one.
+    parts = (1, 2, True, TraceFlags(3), NO_STATE)
+    return tuple(SpanContext(*parts)) == (*parts, True)
+
+
+def own_shape(
+    name: str, kind: SpanKind, attributes: Attributes, tracing: Tracing
+) -> SpanShape:
+    """Make what spans of one monitored function share.
+
+    Args:
+        name: Of the spans.
+        kind: Of the spans.
+        attributes: That every span has; legal ones.
+        tracing: Of the pipeline.
+    """
+    return SpanShape(name, kind, attributes, _OWN_SCOPE, tracing)
+
+
+def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, object]:
+    """Start a span under the current one and make it current.
+
+    What :func:`start` does by several functions is written out here for the usual
+    case, since the calls would take as long as all the rest.
+
+    Args:
+        shape: What it shares with others.
+
+    Returns:
+        The span, and the token that restores what was current.
+    """
+    current = _get_current()
+    parent = current.get(SPAN_KEY)
+    if type(parent) is RecordingSpan:
+        span = _new(RecordingSpan)
+        span.trace_id = parent.trace_id
+        span.span_id = _random_bits(64) or 1
+        span.parent_id = parent.span_id
+        span.heritage = parent.heritage
+        span.detail = None
+    elif parent is None and shape.takes_all:
+        span = _new(RecordingSpan)
+        span.trace_id = trace_id = _random_bits(128) or 1
+        span.span_id = span_id = _random_bits(64) or 1
+        span.parent_id = 0
+        span.heritage = USUAL
+        span.detail = None
+        _remember_root((trace_id, span_id, SAMPLED_RANDOM))
+    else:
+        found = _under_foreign(shape, parent)
+        if isinstance(found, UnsampledSpan):
+            return found, _make_current(_with_span(current, found))
+        span = found
+    span.shape = shape
+    span.correlation_id = _get_correlation_id()
+    stated = _get_context_attributes()
+    if stated or not shape.has_room:
+        _stamp(span, stated)
+    context = Context(current)
+    _put_key(context, SPAN_KEY, span)
+    token = _make_current(context)
+    span.ended_ns = None
+    span.started_ns = _now_ns()
+    if shape.tracing.has_processors:
+        shape.tracing.started(span, None)
+    return span, token
+
+
+def start_current_with(
+    shape: SpanShape, attributes: Attributes
+) -> tuple[RecordingSpan | UnsampledSpan, object]:
+    """Start a span with attributes of its own and make it current."""
+    span = start(shape, None, attributes)
+    return span, _make_current(_with_span(_get_current(), span))
+
+
+def _with_span(current: Context, span: RecordingSpan | UnsampledSpan) -> Context:
+    context = Context(current)
+    _put_key(context, SPAN_KEY, span)
+    return context
+
+
+def _stamp(span: RecordingSpan, stated: Mapping[str, AnyValue]) -> None:
+    """Put on a span, as attributes of its own, what the context says."""
+    correlation_id, span.correlation_id = span.correlation_id, ""
+    if correlation_id:
+        span.put_attribute(C.ATTR_CORRELATION_ID, correlation_id)
+    if stated:
+        span.add_missing(stated)
+
+
+def start(
+    shape: SpanShape,
+    context: Context | None,
+    attributes: Attributes = None,
+    links: Sequence[Link] = (),
+    start_time: int | None = None,
+) -> RecordingSpan | UnsampledSpan:
+    """Start a span that is not made current.
+
+    Args:
+        shape: What it shares with others.
+        context: Holds its parent; the current one when not given.
+        attributes: Its own, beside those of the shape; legal ones.
+        links: Legal ones.
+        start_time: Nanoseconds since the epoch; now when not given.
+    """
+    parent = (_get_current() if context is None else context).get(SPAN_KEY)
+    offer = take_offer()
+    span = (
+        _identified(shape, parent)
+        if offer is None
+        else _identified_by(offer, shape, parent)
+    )
+    if type(span) is not RecordingSpan:
+        return span
+    _dress(span, shape, attributes)
+    if links:
+        span.keep_links(links)
+    if start_time is not None:
+        span.started_ns = legal_time(start_time) or 0
+    if shape.tracing.has_processors:
+        shape.tracing.started(span, context)
+    return span
+
+
+def _dress(span: RecordingSpan, shape: SpanShape, attributes: Attributes) -> None:
+    """Put on a new span what its shape, its starter and the context say."""
+    span.shape = shape
+    span.ended_ns = None
+    span.correlation_id = ""
+    if attributes:
+        span.begin_with(attributes)
+    span.correlation_id = _get_correlation_id()
+    stated = _get_context_attributes()
+    if attributes or stated or not shape.has_room:
+        _stamp(span, stated)
+    span.started_ns = _now_ns()
+
+
+def _identified(shape: SpanShape, parent: object) -> RecordingSpan | UnsampledSpan:
+    """Make a span with ids, under whatever the context holds as its span."""
+    if type(parent) is not RecordingSpan:
+        return _under_foreign(shape, parent)
+    span = _new(RecordingSpan)
+    span.trace_id = parent.trace_id
+    span.span_id = _random_bits(64) or 1
+    span.parent_id = parent.span_id
+    span.heritage = parent.heritage
+    span.detail = None
+    return span
+
+
+def _root(shape: SpanShape, trace_id: int, flags: int) -> RecordingSpan | UnsampledSpan:
+    """Make a span without a parent, if it is sampled."""
+    span_id = _random_bits(64) or 1
+    if trace_id & _LOW_64_BITS >= shape.tracing.bound:
+        return _unsampled(trace_id, span_id, (flags & _RANDOM, NO_STATE))
+    span = _new(RecordingSpan)
+    span.trace_id = trace_id
+    span.span_id = span_id
+    span.parent_id = 0
+    span.heritage = USUAL if flags == SAMPLED_RANDOM else (flags, NO_STATE)
+    span.detail = None
+    _remember_root((trace_id, span_id, flags))
+    return span
+
+
+def _under_foreign(shape: SpanShape, parent: object) -> RecordingSpan | UnsampledSpan:
+    """Make a span under one that is not ours, or not sampled, or under none."""
+    if type(parent) is UnsampledSpan:
+        span_id = _random_bits(64) or 1
+        return _unsampled(parent.trace_id, span_id, parent.heritage)
+    context = None if parent is None else _context_of(parent)
+    if context is None:
+        return _root(shape, _random_bits(128) or 1, SAMPLED_RANDOM)
+    span_id = _random_bits(64) or 1
+    trace_id, parent_id, is_remote, flags, state, _ = context
+    is_usual = flags == SAMPLED_RANDOM and state is NO_STATE
+    if not is_usual and not flags & SAMPLED:
+        return _unsampled(trace_id, span_id, (flags & _RANDOM, state))
+    span = _new(RecordingSpan)
+    span.trace_id = trace_id
+    span.span_id = span_id
+    span.parent_id = parent_id
+    span.parent_context = context
+    span.detail = None
+    span.heritage = USUAL if is_usual else (SAMPLED | flags & _RANDOM, state)
+    if is_remote:
+        span.detailed().is_parent_remote = True
+        known_traces.add_local_root(span.get_span_context())
+    return span
+
+
+def _context_of(parent: object) -> SpanContext | None:
+    """Give the context of a span that is not ours, ``None`` where there is none."""
+    try:
+        context: Any = parent.get_span_context()  # type: ignore[attr-defined]
+    except AttributeError:  # no span at all
+        return None
+    if type(context) is not SpanContext:
+        return None
+    return context if context.is_valid else None
+
+
+def _identified_by(
+    offer: tuple[int, int], shape: SpanShape, parent: object
+) -> RecordingSpan | UnsampledSpan:
+    """Make a span with offered ids; a root takes both."""
+    span = _identified(shape, parent)
+    is_root = type(span) is RecordingSpan and span.parent is None
+    if is_root or (type(span) is UnsampledSpan and not _has_trace(parent)):
+        # How random its trace id is, nobody knows.
+        span = _root(shape, offer[0], SAMPLED)
+    span.span_id, span.own_context = offer[1], None
+    return span
+
+
+def _has_trace(parent: object) -> bool:
+    return _context_of(parent) is not None
+
+
+def _unsampled(trace_id: int, span_id: int, heritage: Heritage) -> UnsampledSpan:
+    span = _new(UnsampledSpan)
+    span.trace_id = trace_id
+    span.span_id = span_id
+    span.heritage = heritage
+    return span
