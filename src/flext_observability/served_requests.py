@@ -36,6 +36,7 @@ from .correlation import (
     restore,
 )
 from .failures import Failure, mark_failed
+from .instruments import FlextHistogram
 from .propagation import CorrelationScope, correlation_header, flext_extract_headers
 
 Headers = Iterable[tuple[str, str]]
@@ -237,8 +238,7 @@ class ServedRequest:
         if error_type:
             labels[C.ATTR_ERROR_TYPE] = error_type
         if self._part is Part.ALL and runtime.is_running():
-            # Within the span's context: the exemplar leads to it.
-            _durations().record(duration_s, labels, self._context)
+            _record(duration_s, labels, self._context)
 
     def leave(self) -> None:
         """Restore the context that was there before."""
@@ -253,20 +253,19 @@ class ServedRequest:
         return correlation_header(), self.correlation_id
 
 
-def _durations() -> Any:
-    return runtime.kept(C.METRIC_SERVER_DURATION, _make_durations)
+def _record(duration_s: float, labels: dict[str, Any], context: Context | None) -> None:
+    histogram: FlextHistogram = runtime.kept(C.METRIC_SERVER_DURATION, _make_histogram)
+    # Within the span's context: an exemplar leads to it.
+    token = attach(context or Context())
+    try:
+        histogram.record(duration_s, labels)
+    finally:
+        restore(token)
 
 
-def _make_durations() -> Any:
-    return (
-        runtime.meter_provider()
-        .get_meter(C.SCOPE_NAME)
-        .create_histogram(
-            C.METRIC_SERVER_DURATION,
-            unit="s",
-            description="Duration of HTTP server requests.",
-            explicit_bucket_boundaries_advisory=list(C.BUCKETS_S),
-        )
+def _make_histogram() -> FlextHistogram:
+    return FlextHistogram(
+        C.METRIC_SERVER_DURATION, "s", "Duration of HTTP server requests."
     )
 
 
