@@ -1,6 +1,7 @@
 """The REST API over a socket: what it lists, what it changes, what it refuses."""
 
 import json
+import logging as std_logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -118,6 +119,39 @@ def test_logs_recently_seen(port: int) -> None:
     (entry,) = get(port, "/logs?correlation_id=req-7")["logs"]
     assert (entry["message"], entry["level"]) == ("no stock", "error")
     assert get(port, "/logs")["total"] == 2
+
+
+def test_all_spans_and_logs_of_a_program_that_keeps_them(port: int) -> None:
+    """The exporter `memory` has those of monitored functions and of `logging`."""
+    fo.setup("shop", exporters=["memory"], server_port=port).unwrap()
+
+    @fo.flext_monitor_function("price")
+    def price(amount: int) -> float:
+        std_logging.getLogger("shop").warning("pricing %d", amount)
+        return 100 / amount
+
+    price(2)
+    with pytest.raises(ZeroDivisionError):
+        price(0)
+    with fo.flext_create_trace("checkout", "shop").unwrap() as trace:
+        fo.FlextTracingService().start_trace(trace)
+        fo.FlextLoggingService().log_entry("info", "one of both")
+    names = [t["operation_name"] for t in get(port, "/traces")["traces"]]
+    assert names == ["checkout", "price", "price"]
+    (failed,) = get(port, "/traces?status=failed&operation=price")["traces"]
+    assert failed["error"] == "ZeroDivisionError: division by zero"
+    assert failed["parent_trace_id"] is None
+    assert failed["duration"] >= 0
+    logs = get(port, "/logs?level=warning")["logs"]
+    assert [log["message"] for log in logs] == ["pricing 0", "pricing 2"]
+    assert logs[0]["trace_id"] == failed["trace_id"] == logs[0]["correlation_id"]
+    assert failed["id"].startswith(f"00-{failed['trace_id']}-{failed['span_id']}-")
+    messages = [log["message"] for log in get(port, "/logs")["logs"]]
+    assert messages.count("one of both") == 1
+    for name in ("traces", "logs"):
+        found = get(port, f"/{name}?limit=1&offset=1")
+        assert len(found[name]) == 1
+        assert found["total"] >= 3
 
 
 def test_values_that_json_has_no_form_for(port: int) -> None:

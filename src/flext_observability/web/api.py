@@ -1,6 +1,6 @@
 """The REST API under ``/api/v1``: what the services of a container hold."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 
@@ -21,9 +21,9 @@ from .guard import access_of
 from .health import HealthReport
 from .page import current_redactor
 from .plain import plain_entity
+from .recent import View, logs_seen, spans_seen
 
 T = TypeVar("T")
-E = TypeVar("E", bound=FlextEntity)
 InThread = Callable[[Callable[[], T]], Any]
 
 # Every stored entity: the stores are bounded.
@@ -135,21 +135,47 @@ def alert_view(alert: FlextAlert) -> dict[str, Any]:
 def listing(
     name: str,
     shape: type[Any],
-    found: Sequence[E],
+    found: Sequence[FlextEntity],
     page: tuple[int, int],
 ) -> dict[str, Any]:
-    """Show a part of what was found."""
+    """Show a part of the entities that were found."""
     limit, offset = page
-    redactor = current_redactor()
-    fields = shape.model_fields
     part = found[offset : offset + limit]
-    shown = [plain_entity(entity, fields, redactor) for entity in part]
+    shown = views(part, shape)
     return {name: shown, "total": len(found), "limit": limit, "offset": offset}
+
+
+def views(entities: Iterable[FlextEntity], shape: type[Any]) -> list[View]:
+    """Show entities."""
+    redactor = current_redactor()
+    return [plain_entity(each, shape.model_fields, redactor) for each in entities]
+
+
+def newest(
+    name: str, found: list[View], place: str, page: tuple[int, int]
+) -> dict[str, Any]:
+    """Show a part of what was found, by time, the newest first."""
+    limit, offset = page
+    found.sort(key=lambda view: datetime.fromisoformat(view[place]), reverse=True)
+    part = found[offset : offset + limit]
+    return {name: part, "total": len(found), "limit": limit, "offset": offset}
+
+
+def matches(view: View, wanted: Mapping[str, str | None]) -> bool:
+    """Whether all fields have the values that are wanted; ``None`` is any."""
+    return all(text is None or view[name] == text for name, text in wanted.items())
 
 
 def within(moment: datetime, since: datetime | None, until: datetime | None) -> bool:
     """Whether a moment lies in a range, its end not included."""
     return (since is None or moment >= since) and (until is None or moment < until)
+
+
+def shown_within(
+    view: View, place: str, since: datetime | None, until: datetime | None
+) -> bool:
+    """Whether the time in a field lies in a range."""
+    return within(datetime.fromisoformat(view[place]), since, until)
 
 
 def _pairs(tags: Sequence[str]) -> Mapping[str, str]:
@@ -192,19 +218,28 @@ def _add_queries(router: APIRouter, api: _Api, in_thread: InThread[Any]) -> None
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> JSONResponse:
-        """Give traces that were started through the services, the newest first."""
+        """Give traces that went through the services, the newest first.
+
+        With the exporter `memory`, all other spans that it holds too.
+        """
+        wanted = {
+            "service_name": service,
+            "operation_name": operation,
+            "status": status,
+        }
 
         def query() -> dict[str, Any]:
-            found = accepted(
-                FlextTracingService(api.container).search_traces(
-                    service_name=service,
-                    operation_name=operation,
-                    status=status,
-                    limit=_ALL,
-                )
-            )
-            wanted = [each for each in found if within(each.start_time, since, until)]
-            return listing("traces", schemas.TraceView, wanted, (limit, offset))
+            service = FlextTracingService(api.container)
+            stored = accepted(service.search_traces(limit=_ALL))
+            found = views(stored, schemas.TraceView)
+            found += spans_seen(stored, current_redactor())
+            part = [
+                view
+                for view in found
+                if matches(view, wanted)
+                and shown_within(view, "start_time", since, until)
+            ]
+            return newest("traces", part, "start_time", (limit, offset))
 
         return JSONResponse(await in_thread(query))
 
@@ -217,16 +252,23 @@ def _add_queries(router: APIRouter, api: _Api, in_thread: InThread[Any]) -> None
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> JSONResponse:
-        """Give log entries that went through the services, the newest first."""
+        """Give log entries that went through the services, the newest first.
+
+        With the exporter `memory`, all other log records that it holds too.
+        """
+        wanted = {"level": level, "correlation_id": correlation_id}
 
         def query() -> dict[str, Any]:
-            found = accepted(
-                FlextLoggingService(api.container).get_logs(
-                    level=level, correlation_id=correlation_id, limit=_ALL
-                )
-            )
-            wanted = [each for each in found if within(each.timestamp, since, until)]
-            return listing("logs", schemas.LogView, wanted, (limit, offset))
+            stored = accepted(FlextLoggingService(api.container).get_logs(limit=_ALL))
+            found = views(stored, schemas.LogView)
+            found += logs_seen(stored, current_redactor())
+            part = [
+                view
+                for view in found
+                if matches(view, wanted)
+                and shown_within(view, "timestamp", since, until)
+            ]
+            return newest("logs", part, "timestamp", (limit, offset))
 
         return JSONResponse(await in_thread(query))
 
