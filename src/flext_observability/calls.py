@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from .operation import OwnSpan
 
 
+_clock_ns = time.perf_counter_ns
+
+
 def begin(
     operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> "Call | CountedCall":
@@ -59,12 +62,12 @@ class CountedCall:
     def succeed(self, value: object = None) -> None:
         """Count a call that returned."""
         duration_ns = time.perf_counter_ns() - self._started_ns
-        count_call(self._operation, duration_ns, value)
+        count_call(self._operation, duration_ns, result_error_type(value))
 
     def fail(self, error: BaseException) -> None:
         """Count a call that raised."""
         duration_ns = time.perf_counter_ns() - self._started_ns
-        count_call(self._operation, duration_ns, None, error)
+        count_call(self._operation, duration_ns, error_type_of(error))
 
 
 class Call:
@@ -189,22 +192,37 @@ def _note_outcome(
         _log_outcome(operation, duration_ns / 1e9, failure)
 
 
-def count_call(
+def call_alone(
+    function: Callable[..., Any],
     operation: Operation,
-    duration_ns: int,
-    value: object,
-    error: BaseException | None = None,
-) -> None:
-    """Count a call where there is no pipeline; never raises."""
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call a function where there is no pipeline: the call is only counted."""
+    began_ns = _clock_ns()
     try:
-        if error is not None:
-            operation.count(duration_ns, error_type_of(error))
-        elif type(value) is FlextResult:
-            operation.count(duration_ns, result_error_type(value))
-        else:
-            operation.succeeded.add(duration_ns)
-    except Exception:  # noqa: BLE001, S110 - telemetry never stops the host's call
-        pass
+        value = function(*args, **kwargs) if kwargs else function(*args)
+    except BaseException as error:
+        count_call(operation, _clock_ns() - began_ns, error_type_of(error))
+        raise
+    duration_ns = _clock_ns() - began_ns
+    series = operation.succeeded
+    pending = series.pending
+    if (
+        type(value) is FlextResult
+        or duration_ns > series.high
+        or len(pending) >= PENDING_LIMIT
+    ):
+        count_call(operation, duration_ns, result_error_type(value))
+    else:  # as in `series.add`, without the call
+        pending.append(duration_ns)
+    return value
+
+
+def count_call(operation: Operation, duration_ns: int, error_type: str) -> None:
+    """Count a call, whether it failed or not; never raises."""
+    with suppress(Exception):  # telemetry never stops the host's call
+        operation.count(duration_ns, error_type)
 
 
 def _log_outcome(

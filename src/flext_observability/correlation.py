@@ -31,9 +31,10 @@ correlation_id_variable: ContextVar[str] = ContextVar(
 )
 
 # What a monitor's context says about everything begun inside; never changed in place.
-attributes_variable: ContextVar[Mapping[str, AnyValue]] = ContextVar(
-    "flext_context_attributes", default=MappingProxyType({})
+attributes_variable: ContextVar[Mapping[str, AnyValue] | None] = ContextVar(
+    "flext_context_attributes", default=None
 )
+_NO_ATTRIBUTES: Mapping[str, AnyValue] = MappingProxyType({})
 
 # What a peer may send at most; longer headers are not looked at.
 _HEADER_LENGTH_LIMIT = 16 * 1024
@@ -64,12 +65,12 @@ def explicit_correlation_id() -> str:
 
 def context_attributes() -> Mapping[str, AnyValue]:
     """Give the attributes of everything that begins in this context."""
-    return attributes_variable.get()
+    return attributes_variable.get() or _NO_ATTRIBUTES
 
 
 def enter_attributes(attributes: Mapping[str, AnyValue]) -> object:
     """Add to the attributes of this context; give the token for :func:`restore`."""
-    return attributes_variable.set({**attributes_variable.get(), **attributes})
+    return attributes_variable.set({**context_attributes(), **attributes})
 
 
 def flext_get_correlation_id() -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from ._pipeline.executors import MONITORED_MARK
 from ._pipeline.values import clean_text
-from .calls import Call, CountedCall, begin, count_call, finish
+from .calls import Call, CountedCall, begin, call_alone, finish
 from .operation import Operation
 from .own_log import WARNING, say
 
@@ -128,7 +128,8 @@ def _wrap_function(
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         shape = operation.shape
         if shape is None:
-            return _call_otherwise(function, operation, args, kwargs)
+            call = call_alone if operation.is_alone else _call_otherwise
+            return call(function, operation, args, kwargs)
         try:
             span, token = operation.start(shape)
         except Exception:  # noqa: BLE001 - telemetry never stops the host's call
@@ -153,15 +154,6 @@ def _call_otherwise(
     kwargs: dict[str, Any],
 ) -> Any:
     """Call a function where no span of our own can be made."""
-    if operation.is_alone:
-        began_ns = _clock_ns()
-        try:
-            value = function(*args, **kwargs) if kwargs else function(*args)
-        except BaseException as error:
-            count_call(operation, _clock_ns() - began_ns, None, error)
-            raise
-        count_call(operation, _clock_ns() - began_ns, value)
-        return value
     call = begin(operation, args, kwargs)
     call.resume()
     try:

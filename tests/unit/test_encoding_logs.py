@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,8 @@ from opentelemetry.sdk._logs.export import (
     InMemoryLogRecordExporter,
     SimpleLogRecordProcessor,
 )
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import TraceFlags
 from tests.fixtures.encoders import LOGS, calls_of_stock
 from tests.fixtures.hostile import VALUES as HOSTILE
@@ -20,6 +22,7 @@ from tests.fixtures.records import (
     ATTRIBUTES,
     EXAMPLES,
     NAMES,
+    ODDITIES,
     RESOURCES,
     SCOPES,
     SPAN_IDS,
@@ -87,9 +90,32 @@ def test_hostile_bodies(name: str) -> None:
     LOGS.assert_same([ReadableLogRecord(record, resource)])
 
 
+USUAL: dict[str, Any] = {
+    "timestamp": 1,
+    "observed_timestamp": 2,
+    "trace_id": 3,
+    "span_id": 4,
+    "trace_flags": TraceFlags(1),
+    "severity_text": "INFO",
+    "severity_number": SeverityNumber.INFO,
+    "body": "placed",
+    "event_name": "order",
+    "attributes": {"a": 1},
+    "resource": Resource({"service.name": "shop"}),
+    "instrumentation_scope": InstrumentationScope("lib"),
+}
+
+
+@pytest.mark.parametrize("field", USUAL)
+def test_odd_fields(field: str) -> None:
+    """Each field in turn with odd contents: the same bytes, or none from either."""
+    taken = [LOGS.assert_same([log(USUAL | {field: odd})]) for odd in ODDITIES]
+    assert any(taken) or field == "resource"
+
+
 def test_records_of_the_sdk() -> None:
     """What the SDK's own loggers emit is encoded without the stock encoder's help."""
-    memory = InMemoryLogRecordExporter()
+    memory = cast("Any", InMemoryLogRecordExporter)()  # it has no types
     provider = LoggerProvider()
     provider.add_log_record_processor(SimpleLogRecordProcessor(memory))
     for number in range(3):

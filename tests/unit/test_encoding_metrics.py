@@ -43,6 +43,7 @@ from tests.fixtures.records import (
     FLOATS,
     INT64,
     NAMES,
+    ODDITIES,
     RESOURCES,
     SCOPES,
     TIMES,
@@ -52,6 +53,7 @@ from tests.fixtures.records import (
     spoilt,
 )
 
+LIBRARY = InstrumentationScope("lib")
 IDS = st.none() | UINT64
 EXEMPLAR: Fields = st.fixed_dictionaries(
     {
@@ -148,10 +150,8 @@ def metrics(draw: st.DrawFn, *, odd: bool = False) -> Metric:
     return Metric(**draw(spoilt(metric) if odd and place == "metric" else metric))
 
 
-def collections(
-    metric: st.SearchStrategy[Metric], scopes: Any = SCOPES
-) -> st.SearchStrategy[MetricsData]:
-    scope = st.builds(ScopeMetrics, scopes, st.lists(metric, max_size=3), st.just("x"))
+def collections(metric: st.SearchStrategy[Metric]) -> st.SearchStrategy[MetricsData]:
+    scope = st.builds(ScopeMetrics, SCOPES, st.lists(metric, max_size=3), st.just("x"))
     resource = st.builds(
         ResourceMetrics, RESOURCES, st.lists(scope, max_size=3), st.just("y")
     )
@@ -172,16 +172,23 @@ def test_any_collection(data: MetricsData) -> None:
     METRICS.assert_same([data])
 
 
+def collection(*found: Metric, scope: Any = LIBRARY) -> MetricsData:
+    metrics = ScopeMetrics(scope, found, "")
+    return MetricsData([ResourceMetrics(Resource({}), [metrics], "")])
+
+
 @EXAMPLES
-@given(collections(metrics(odd=True), SCOPES | st.none() | VALUES))
-def test_anything_in_a_field(data: MetricsData) -> None:
+@given(metrics(), metrics(odd=True))
+def test_anything_in_a_field(metric: Metric, odd: Metric) -> None:
     """With anything in a field: the same bytes, or none from either encoder."""
-    METRICS.assert_same([data])
+    METRICS.assert_same([collection(metric, odd)])
 
 
-def collection(*metrics: Metric) -> MetricsData:
-    scope = ScopeMetrics(InstrumentationScope("lib"), metrics, "")
-    return MetricsData([ResourceMetrics(Resource({}), [scope], "")])
+@EXAMPLES
+@given(SCOPES | st.none() | VALUES)
+def test_anything_as_scope(scope: Any) -> None:
+    """Metrics come from a scope, or neither encoder takes them."""
+    METRICS.assert_same([collection(scope=scope)])
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -192,6 +199,72 @@ def test_hostile_values(name: str) -> None:
     measured = NumberDataPoint({}, 1, 2, value)
     for point in (labelled, measured):
         METRICS.assert_same([collection(Metric("gauge", "", "", Gauge([point])))])
+
+
+NUMBER: dict[str, Any] = {
+    "attributes": {"a": 1},
+    "start_time_unix_nano": 1,
+    "time_unix_nano": 2,
+    "value": 3,
+    "exemplars": [],
+}
+HISTOGRAM: dict[str, Any] = {
+    "attributes": {"a": 1},
+    "start_time_unix_nano": 1,
+    "time_unix_nano": 2,
+    "count": 3,
+    "sum": 0.5,
+    "bucket_counts": [1, 2],
+    "explicit_bounds": [0.5],
+    "min": 0,
+    "max": 1.0,
+    "exemplars": [],
+}
+MEASURED: dict[str, Any] = {
+    "filtered_attributes": {"a": 1},
+    "value": 1.5,
+    "time_unix_nano": 2,
+    "span_id": 3,
+    "trace_id": 4,
+}
+DELTA = AggregationTemporality.DELTA
+
+
+def odd_metrics(field: str, odd: Any) -> Iterator[Metric]:
+    """Make metrics with something odd wherever there is a field of that name."""
+    fields = {field: odd}
+    if field in NUMBER:
+        number = NumberDataPoint(**NUMBER | fields)
+        yield Metric("g", None, "s", Gauge([number]))
+        yield Metric("s", None, "s", Sum([number], DELTA, is_monotonic=True))
+    if field in HISTOGRAM:
+        point = HistogramDataPoint(**HISTOGRAM | fields)
+        yield Metric("h", None, "s", Histogram([point], DELTA))
+    if field in MEASURED:
+        number = NumberDataPoint({}, 1, 2, 3, [Exemplar(**MEASURED | fields)])
+        yield Metric("g", None, "s", Gauge([number]))
+    points = [NumberDataPoint(**NUMBER)]
+    sums: dict[str, Any] = {"aggregation_temporality": DELTA, "is_monotonic": True}
+    if field in sums or field == "data_points":
+        yield Metric("s", None, "s", Sum(**{"data_points": points} | sums | fields))
+    usual: dict[str, Any] = {"name": "g", "description": "", "unit": "s"}
+    if field in usual or field == "data":
+        yield Metric(**usual | {"data": Gauge(points)} | fields)
+
+
+@pytest.mark.parametrize(
+    "field",
+    sorted(
+        {*NUMBER, *HISTOGRAM, *MEASURED}
+        | {"data_points", "aggregation_temporality", "is_monotonic"}
+        | {"name", "description", "unit", "data"}
+    ),
+)
+def test_odd_fields(field: str) -> None:
+    """Each field in turn with odd contents: the same bytes, or none from either."""
+    made = [metric for odd in ODDITIES for metric in odd_metrics(field, odd)]
+    taken = [METRICS.assert_same([collection(metric)]) for metric in made]
+    assert any(taken)
 
 
 def sdk_metrics(temporality: AggregationTemporality) -> MetricsData:

@@ -1,16 +1,18 @@
 """Spans become the bytes that the stock encoder makes of them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -29,6 +31,7 @@ from tests.fixtures.records import (
     ATTRIBUTES,
     EXAMPLES,
     NAMES,
+    ODDITIES,
     RESOURCES,
     SCOPES,
     SPAN_IDS,
@@ -46,6 +49,7 @@ STATES = [
     TraceState([("a", "1")]),
     TraceState([("vendor@a", "x y"), ("b", "2")]),
 ]
+REMOTE = SpanContext(5, 6, True, TraceFlags(1), STATES[-1])  # noqa: FBT003 - remote
 CONTEXTS = st.builds(
     SpanContext,
     TRACE_IDS,
@@ -117,17 +121,92 @@ def test_hostile_values(name: str) -> None:
     SPANS.assert_same([ReadableSpan("op", context, attributes=attributes)])
 
 
-@pytest.mark.parametrize("depth", [1, 7, 14, 15, 16, 17, 40, 45, 50, 60, 100])
-def test_nesting(depth: int) -> None:
-    """However deep a value nests, both encoders take it, or neither."""
-    lists: Any = "bottom"
-    mappings: Any = "bottom"
-    for _ in range(depth):
-        lists = [lists]
-        mappings = {"k": mappings}
+def with_attributes(**attributes: Any) -> ReadableSpan:
     context = SpanContext(1, 2, is_remote=False)
-    for value in (lists, mappings):
-        SPANS.assert_same([ReadableSpan("op", context, attributes={"value": value})])
+    return ReadableSpan("op", context, attributes=attributes)
+
+
+# A mapping takes three levels of protobuf, a list two.
+@pytest.mark.parametrize("inmost", ["bottom", {"k": 1}, {"k": {"k": 1}}])
+@pytest.mark.parametrize("around", [lambda value: [value], lambda value: {"k": value}])
+def test_nesting(inmost: Any, around: Callable[[Any], Any]) -> None:
+    """However deep a value nests, both encoders take it, or neither."""
+    value = inmost
+    taken = 0
+    for _ in range(70):
+        taken += SPANS.assert_same([with_attributes(value=value)]) is not None
+        value = around(value)
+    assert 20 < taken < 70
+
+
+@pytest.mark.parametrize("middle", [128, 2048, 16_384])
+def test_lengths(middle: int) -> None:
+    """Lengths are right on both sides of where they take another byte."""
+    for size in range(middle - 20, middle + 4):
+        text = "x" * size
+        mixed = {text: text, f"{text} raw": text.encode(), f"{text} list": [text]}
+        assert SPANS.assert_same([with_attributes(text=text, **mixed)])
+        assert SPANS.assert_same([with_attributes(raw=text.encode(), more=[text])])
+
+
+@pytest.mark.parametrize("scope", [None, "", 0, (), {}])
+def test_no_scope(scope: Any) -> None:
+    """What counts as no scope for the stock encoder is none for ours."""
+    context = SpanContext(1, 2, is_remote=False)
+    assert SPANS.assert_same([ReadableSpan("op", context, instrumentation_scope=scope)])
+
+
+USUAL: dict[str, Any] = {
+    "name": "op",
+    "context": SpanContext(1, 2, is_remote=False),
+    "parent": REMOTE,
+    "attributes": {"a": 1},
+    "events": (),
+    "links": (),
+    "kind": SpanKind.CLIENT,
+    "status": Status(StatusCode.OK),
+    "start_time": 1,
+    "end_time": 2,
+    "resource": Resource({"service.name": "shop"}),
+    "instrumentation_scope": InstrumentationScope("lib"),
+}
+# What else may be odd, as a function of the oddity.
+INSIDE: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "event name": lambda odd: {"events": [Event(odd, {}, 1)]},
+    "event attributes": lambda odd: {"events": [Event("e", odd, 1)]},
+    "event time": lambda odd: {"events": [Event("e", {}, odd)]},
+    "event": lambda odd: {"events": [odd]},
+    "link context": lambda odd: {"links": [Link(odd, {})]},
+    "link attributes": lambda odd: {"links": [Link(REMOTE, odd)]},
+    "status code": lambda odd: {"status": Status(odd)},
+    "status text": lambda odd: {"status": Status(StatusCode.ERROR, odd)},
+    "trace id": lambda odd: {"context": SpanContext(odd, 2, is_remote=False)},
+    "span id": lambda odd: {"context": SpanContext(1, odd, is_remote=False)},
+    "parent id": lambda odd: {"parent": SpanContext(1, odd, is_remote=False)},
+    "parent remote": lambda odd: {"parent": SpanContext(1, 2, odd)},
+    "trace state": lambda odd: {"context": SpanContext(1, 2, False, None, odd)},  # noqa: FBT003 - local
+    "scope name": lambda odd: {"instrumentation_scope": InstrumentationScope(odd)},
+    "scope version": lambda odd: {
+        "instrumentation_scope": InstrumentationScope("lib", odd)
+    },
+    "scope schema": lambda odd: {
+        "instrumentation_scope": InstrumentationScope("lib", None, odd)
+    },
+    "resource schema": lambda odd: {"resource": Resource({}, odd)},
+}
+
+
+@pytest.mark.parametrize("field", [*USUAL, *INSIDE])
+def test_odd_fields(field: str) -> None:
+    """Each field in turn with odd contents: the same bytes, or none from either."""
+    taken = 0
+    for odd in ODDITIES:
+        try:
+            fields = INSIDE[field](odd) if field in INSIDE else {field: odd}
+        except TypeError:  # the SDK itself does not take it
+            continue
+        taken += SPANS.assert_same([span(USUAL | fields)]) is not None
+    assert taken or field in {"context", "kind", "event", "links", "link context"}
 
 
 def sdk_spans() -> tuple[ReadableSpan, ...]:
@@ -137,9 +216,8 @@ def sdk_spans() -> tuple[ReadableSpan, ...]:
     provider = TracerProvider(span_limits=limits)
     provider.add_span_processor(SimpleSpanProcessor(memory))
     tracer = provider.get_tracer("lib", "1", SCHEMA, {"kind": "scope"})
-    remote = SpanContext(5, 6, True, TraceFlags(1), STATES[-1])  # noqa: FBT003 - remote
-    parent = set_span_in_context(NonRecordingSpan(remote))
-    links = [Link(remote, {"n": n}) for n in range(3)]
+    parent = set_span_in_context(NonRecordingSpan(REMOTE))
+    links = [Link(REMOTE, {"n": n}) for n in range(3)]
     with tracer.start_as_current_span("root", parent, SpanKind.SERVER, links=links):
         root = get_current_span()
         for number in range(4):

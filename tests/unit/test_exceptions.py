@@ -99,8 +99,6 @@ def test_text(fail: Callable[[], None]) -> None:
         captured = CapturedException(caught.value)
         expected = "".join(traceback.format_exception(caught.value))
         assert captured.stack == expected
-    assert captured.stack == expected
-    assert captured.stack == expected, "a second look gives the same"
 
 
 def test_depth() -> None:

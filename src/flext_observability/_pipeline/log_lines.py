@@ -206,7 +206,7 @@ class EventLine:
             *(0.0, self.moment_ns, self.level, self.body, "", None, None, None),
             *(self.span, None, None),
         )
-        made = LineRecord(line, attributes, resource, scope)
+        made = LineRecord(line, attributes, resource, scope, has_own_attributes=True)
         made.timestamp, made.event_name = self.moment_ns, self.name
         return made
 

@@ -35,7 +35,7 @@ class Record(Protocol):
 
 R = TypeVar("R", bound=Record)
 
-# Both are few and live long; one that is made anew for every record is not kept.
+# Both are few and live long; where they are not, a full table starts afresh.
 _SOURCES_KEPT = 512
 
 
@@ -67,10 +67,6 @@ class Source:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Source) and bool(self._of == other._of)
 
-    def is_of(self, found: object) -> bool:
-        """Whether it stands for this very object."""
-        return self._of is found
-
     def group(self, tag: bytes, inner: Iterable[bytes]) -> bytes:
         """Lay out a group: the source, what is in it, the schema URL."""
         return tag + sized(b"".join((self._start, *inner, self._schema)))
@@ -80,14 +76,15 @@ class Source:
 _Groups = dict[Source, dict[Source, list[bytes]]]
 
 _NO_SCOPE = Source(None, b"", None)
-# By identity: equal ones may differ in the order of attributes, or in 1 and True.
+# By identity: equal ones may differ in the order of attributes, or in 1 and True. Each
+# holds what it stands for, so no other object takes over the identity.
 _known: dict[int, Source] = {}
 
 
 def resource_source(resource: Resource) -> Source:
     """Give the source that is a resource."""
     known = _known.get(id(resource))
-    if known is not None and known.is_of(resource):
+    if known is not None:
         return known
     return _kept(resource, either(_resource, _stock_resource, resource))
 
@@ -97,7 +94,7 @@ def scope_source(scope: InstrumentationScope | None) -> Source:
     if scope is None:
         return _NO_SCOPE
     known = _known.get(id(scope))
-    if known is not None and known.is_of(scope):
+    if known is not None:
         return known
     return _kept(scope, either(_scope, _stock_scope, scope))
 

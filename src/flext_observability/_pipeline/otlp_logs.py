@@ -47,7 +47,6 @@ def log_body(record: ReadableLogRecord) -> bytes:
 
 def _stock_body(record: ReadableLogRecord) -> bytes:
     request = stock_request([record])
-    request.SerializeToString()  # raises when it nests deeper than requests may
     (made,) = request.resource_logs[0].scope_logs[0].log_records
     body: bytes = made.SerializeToString()
     return body

@@ -41,7 +41,9 @@ _TEMPORALITIES = {
     AggregationTemporality.DELTA: b"\x10\x01",
     AggregationTemporality.CUMULATIVE: b"\x10\x02",
 }
+_ONLY_INT = {int}
 _pack_double = Struct("<d").pack
+_pack_times = Struct("<BQBQ").pack
 _pack_int64 = Struct("<q").pack
 
 
@@ -78,7 +80,6 @@ def metric_field(metric: Metric) -> bytes:
 def _stock_body(metric: Metric) -> bytes:
     scopes = [ScopeMetrics(InstrumentationScope(""), [metric], "")]
     request = stock_request(MetricsData([ResourceMetrics(Resource({}), scopes, "")]))
-    request.SerializeToString()  # raises when it nests deeper than requests may
     (made,) = request.resource_metrics[0].scope_metrics[0].metrics
     body: bytes = made.SerializeToString()
     return body
@@ -104,16 +105,22 @@ def _data(data: object) -> bytes:
         return _points_field(b"\x2a", points)
     if type(data) is Histogram:
         points = [_histogram_point(point) for point in data.data_points]
-        suffix = _TEMPORALITIES[data.aggregation_temporality]
-        return _points_field(b"\x4a", points, suffix)
+        return _points_field(b"\x4a", points, _temporality(data))
     raise UnusualError
 
 
 def _sum_kind(data: Sum) -> bytes:
     if type(data.is_monotonic) is not bool:
         raise UnusualError
-    temporality = _TEMPORALITIES[data.aggregation_temporality]
+    temporality = _temporality(data)
     return temporality + b"\x18\x01" if data.is_monotonic else temporality
+
+
+def _temporality(data: Sum | Histogram) -> bytes:
+    temporality = data.aggregation_temporality
+    if type(temporality) is not AggregationTemporality:
+        raise UnusualError
+    return _TEMPORALITIES[temporality]
 
 
 def _points_field(tag: bytes, points: list[bytes], suffix: bytes = b"") -> bytes:
@@ -126,14 +133,19 @@ def _points_field(tag: bytes, points: list[bytes], suffix: bytes = b"") -> bytes
 def _number_point(point: NumberDataPoint, *, has_start: bool = True) -> bytes:
     value = point.value
     parts = (
-        fixed64_field(b"\x11", point.start_time_unix_nano) if has_start else b"",
-        fixed64_field(b"\x19", point.time_unix_nano),
+        _times(point.start_time_unix_nano if has_start else None, point.time_unix_nano),
         b"" if type(value) is int else b"\x21" + _pack_double(_float(value)),
         _exemplars(b"\x2a", point.exemplars),
         b"\x31" + _pack_int64(value) if type(value) is int else b"",
         attributes_bytes(b"\x3a", point.attributes),
     )
     return b"".join(parts)
+
+
+def _times(start: int | None, time: int | None) -> bytes:
+    if start and time and type(start) is type(time) is int:
+        return _pack_times(0x11, start, 0x19, time)
+    return fixed64_field(b"\x11", start) + fixed64_field(b"\x19", time)
 
 
 def _float(value: float) -> float:
@@ -143,14 +155,12 @@ def _float(value: float) -> float:
 
 
 def _histogram_point(point: HistogramDataPoint) -> bytes:
-    counts, bounds = point.bucket_counts, point.explicit_bounds
     parts = (
-        fixed64_field(b"\x11", point.start_time_unix_nano),
-        fixed64_field(b"\x19", point.time_unix_nano),
+        _times(point.start_time_unix_nano, point.time_unix_nano),
         fixed64_field(b"\x21", point.count),
         _double_field(b"\x29", point.sum),
-        b"\x32" + sized(pack(f"<{len(counts)}Q", *counts)) if counts else b"",
-        b"\x3a" + sized(pack(f"<{len(bounds)}d", *bounds)) if bounds else b"",
+        _counts_field(b"\x32", point.bucket_counts),
+        _packed_field(b"\x3a", "d", point.explicit_bounds),
         _exemplars(b"\x42", point.exemplars),
         attributes_bytes(b"\x4a", point.attributes),
         _double_field(b"\x59", point.min),
@@ -168,9 +178,21 @@ def _double_field(tag: bytes, value: float | None) -> bytes:
     return tag + _pack_double(value)
 
 
-def _exemplars(tag: bytes, exemplars: Sequence[Exemplar]) -> bytes:
-    if not exemplars:
+def _counts_field(tag: bytes, counts: Sequence[int] | None) -> bytes:
+    # True is a number for Python, and none for protobuf.
+    if counts and {*map(type, counts)} != _ONLY_INT:
+        raise UnusualError
+    return _packed_field(tag, "Q", counts)
+
+
+def _packed_field(tag: bytes, code: str, numbers: Sequence[float] | None) -> bytes:
+    if numbers is None:
         return b""
+    body = pack(f"<{len(numbers)}{code}", *numbers)
+    return tag + sized(body) if body else b""
+
+
+def _exemplars(tag: bytes, exemplars: Sequence[Exemplar]) -> bytes:
     return b"".join([tag + sized(_exemplar(exemplar)) for exemplar in exemplars])
 
 

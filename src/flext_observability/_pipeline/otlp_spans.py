@@ -106,7 +106,6 @@ def _own_body(span: RecordingSpan) -> bytes:
 def stock_body(span: ReadableSpan) -> bytes:
     """Have the stock encoder lay out one span."""
     request = stock_request([span])
-    request.SerializeToString()  # raises when the span nests deeper than requests may
     body: bytes = request.resource_spans[0].scope_spans[0].spans[0].SerializeToString()
     return body
 
@@ -117,14 +116,14 @@ def _usual(span: ReadableSpan) -> bytes:
         raise UnusualError
     parent = span.parent
     parts = [ids(context.trace_id, context.span_id)]
-    if state := context.trace_state:
+    state = context.trace_state
+    if state or type(state) is not TraceState:
         parts.append(trace_state_field(state))
     if parent:
         parts.append(parent_field(parent.span_id))
     parts.append(name_and_kind(span.name, span.kind))
     parts.append(times(span.start_time, span.end_time))
-    if attributes := span.attributes:
-        parts.append(attributes_bytes(ATTRIBUTES, attributes))
+    parts.append(attributes_bytes(ATTRIBUTES, span.attributes))
     if dropped := span.dropped_attributes:
         parts.append(count_field(DROPPED_ATTRIBUTES, dropped))
     if events := span.events:
@@ -215,7 +214,7 @@ def ids(trace_id: int, span_id: int) -> bytes:
 
 def trace_state_field(state: TraceState | None) -> bytes:
     """Lay out a trace state."""
-    if not state:
+    if state is None:
         return b""
     return text_field(b"\x1a", ",".join([f"{k}={v}" for k, v in state.items()]))
 
@@ -234,7 +233,7 @@ def name_and_kind(name: str, kind: SpanKind) -> bytes:
 
 def times(start_time: int | None, end_time: int | None) -> bytes:
     """Lay out both times, nanoseconds since the epoch."""
-    if start_time and end_time:
+    if start_time and end_time and type(start_time) is type(end_time) is int:
         return _pack_times(0x39, start_time, 0x41, end_time)
     return fixed64_field(b"\x39", start_time) + fixed64_field(b"\x41", end_time)
 
@@ -273,7 +272,7 @@ def status_field(status: Status | None) -> bytes:
     if status is None:
         return b""
     code, description = status.status_code, status.description
-    if code is _UNSET and not description:
+    if code is _UNSET and description is None:
         return _STATUS_UNSET
     message = text_field(b"\x12", description)
     return b"\x7a" + sized(message + _STATUS_CODES[code])

@@ -11,7 +11,7 @@ that holds it. So the bytes are those of the stock encoder, whatever comes.
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from types import MappingProxyType
-from typing import Any, TypeGuard, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from opentelemetry.attributes import BoundedAttributes
 
@@ -89,32 +89,29 @@ def sized(body: bytes) -> bytes:
 
 def count_field(tag: bytes, count: int | None) -> bytes:
     """Lay out a plain uint32."""
-    if not _is_number(count):
-        return b""
-    if count >= _UINT32_END:
-        raise UnusualError
-    return tag + varint(count)
+    if type(count) is int and 0 <= count < _UINT32_END:
+        return tag + varint(count) if count else b""
+    return _nothing(count)
 
 
 def fixed32_field(tag: bytes, number: int | None) -> bytes:
     """Lay out a plain fixed32, such as flags."""
-    return tag + _pack_fixed32(number) if _is_number(number) else b""
+    if type(number) is int:
+        return tag + _pack_fixed32(number) if number else b""
+    return _nothing(number)
 
 
 def fixed64_field(tag: bytes, number: int | None) -> bytes:
     """Lay out a plain fixed64, such as a time or a count."""
-    return tag + _pack_fixed64(number) if _is_number(number) else b""
-
-
-def _is_number(number: int | None) -> TypeGuard[int]:
-    """Whether there is something to lay out."""
     if type(number) is int:
-        if number < 0:
-            raise UnusualError
-        return number > 0
-    if number is None:
-        return False
-    raise UnusualError
+        return tag + _pack_fixed64(number) if number else b""
+    return _nothing(number)
+
+
+def _nothing(number: object) -> bytes:
+    if number is not None:
+        raise UnusualError
+    return b""
 
 
 # -- texts
@@ -257,17 +254,15 @@ def attributes_bytes(tag: bytes, attributes: Attributes | None) -> bytes:
     Raises:
         Exception: A value is unusual, see :func:`either`.
     """
+    if type(attributes) in _WRAPPERS:
+        attributes = _unwrapped(attributes)
     if not attributes:
         return b""
-    pairs = plain(attributes).items()
+    pairs = attributes.items()
     return b"".join([attribute_field(tag, key, value) for key, value in pairs])
 
 
-def plain(attributes: Attributes) -> Attributes:
-    """Give attributes as what is walked through quickest."""
-    if type(attributes) not in _WRAPPERS:
-        return attributes
-    wrapper: Any = attributes
+def _unwrapped(wrapper: Any) -> Attributes:
     copied: Attributes = wrapper.copy()
     # A wrapper can hold anything, and so its copy can be anything.
-    return copied if type(copied) in _PLAIN else attributes
+    return copied if type(copied) in _PLAIN else wrapper

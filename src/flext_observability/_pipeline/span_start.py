@@ -27,6 +27,7 @@ from .spans import (
     NO_STATE,
     SAMPLED,
     SAMPLED_RANDOM,
+    UNSAMPLED,
     USUAL,
     Heritage,
     RecordingSpan,
@@ -98,9 +99,12 @@ def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, obje
         span.parent_id = parent.span_id
         span.heritage = parent.heritage
         span.detail = None
-    elif parent is None and shape.takes_all:
+    elif parent is None:
+        trace_id = _random_bits(128) or 1
+        if not shape.takes_all and trace_id & _LOW_64_BITS >= shape.tracing.bound:
+            return _left_out(current, trace_id, UNSAMPLED)
         span = _new(RecordingSpan)
-        span.trace_id = trace_id = _random_bits(128) or 1
+        span.trace_id = trace_id
         span.span_id = span_id = _random_bits(64) or 1
         span.parent_id = 0
         span.heritage = USUAL
@@ -109,12 +113,12 @@ def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, obje
     else:
         found = _under_foreign(shape, parent)
         if isinstance(found, UnsampledSpan):
-            return found, _make_current(_with_span(current, found))
+            return _left_out(current, found.trace_id, found.heritage)
         span = found
     span.shape = shape
     span.correlation_id = _get_correlation_id()
     stated = _get_context_attributes()
-    if stated or not shape.has_room:
+    if stated is not None or not shape.has_room:
         _stamp(span, stated)
     context = Context(current)
     _put_key(context, SPAN_KEY, span)
@@ -126,21 +130,29 @@ def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, obje
     return span, token
 
 
+def _left_out(
+    current: Context, trace_id: int, heritage: Heritage
+) -> tuple[UnsampledSpan, object]:
+    """Make a span current that is not sampled."""
+    span = _new(UnsampledSpan)
+    span.trace_id = trace_id
+    span.heritage = heritage
+    context = Context(current)
+    _put_key(context, SPAN_KEY, span)
+    return span, _make_current(context)
+
+
 def start_current_with(
     shape: SpanShape, attributes: Attributes
 ) -> tuple[RecordingSpan | UnsampledSpan, object]:
     """Start a span with attributes of its own and make it current."""
     span = start(shape, None, attributes)
-    return span, _make_current(_with_span(_get_current(), span))
-
-
-def _with_span(current: Context, span: RecordingSpan | UnsampledSpan) -> Context:
-    context = Context(current)
+    context = Context(_get_current())
     _put_key(context, SPAN_KEY, span)
-    return context
+    return span, _make_current(context)
 
 
-def _stamp(span: RecordingSpan, stated: Mapping[str, AnyValue]) -> None:
+def _stamp(span: RecordingSpan, stated: Mapping[str, AnyValue] | None) -> None:
     """Put on a span, as attributes of its own, what the context says."""
     correlation_id, span.correlation_id = span.correlation_id, ""
     if correlation_id:
@@ -193,7 +205,7 @@ def _dress(span: RecordingSpan, shape: SpanShape, attributes: Attributes) -> Non
         span.begin_with(attributes)
     span.correlation_id = _get_correlation_id()
     stated = _get_context_attributes()
-    if attributes or stated or not shape.has_room:
+    if attributes or stated is not None or not shape.has_room:
         _stamp(span, stated)
     span.started_ns = _now_ns()
 
@@ -213,12 +225,11 @@ def _identified(shape: SpanShape, parent: object) -> RecordingSpan | UnsampledSp
 
 def _root(shape: SpanShape, trace_id: int, flags: int) -> RecordingSpan | UnsampledSpan:
     """Make a span without a parent, if it is sampled."""
-    span_id = _random_bits(64) or 1
     if trace_id & _LOW_64_BITS >= shape.tracing.bound:
-        return _unsampled(trace_id, span_id, (flags & _RANDOM, NO_STATE))
+        return _unsampled(trace_id, (flags & _RANDOM, NO_STATE))
     span = _new(RecordingSpan)
     span.trace_id = trace_id
-    span.span_id = span_id
+    span.span_id = span_id = _random_bits(64) or 1
     span.parent_id = 0
     span.heritage = USUAL if flags == SAMPLED_RANDOM else (flags, NO_STATE)
     span.detail = None
@@ -229,19 +240,17 @@ def _root(shape: SpanShape, trace_id: int, flags: int) -> RecordingSpan | Unsamp
 def _under_foreign(shape: SpanShape, parent: object) -> RecordingSpan | UnsampledSpan:
     """Make a span under one that is not ours, or not sampled, or under none."""
     if type(parent) is UnsampledSpan:
-        span_id = _random_bits(64) or 1
-        return _unsampled(parent.trace_id, span_id, parent.heritage)
+        return _unsampled(parent.trace_id, parent.heritage)
     context = None if parent is None else _context_of(parent)
     if context is None:
         return _root(shape, _random_bits(128) or 1, SAMPLED_RANDOM)
-    span_id = _random_bits(64) or 1
     trace_id, parent_id, is_remote, flags, state, _ = context
     is_usual = flags == SAMPLED_RANDOM and state is NO_STATE
     if not is_usual and not flags & SAMPLED:
-        return _unsampled(trace_id, span_id, (flags & _RANDOM, state))
+        return _unsampled(trace_id, (flags & _RANDOM, state))
     span = _new(RecordingSpan)
     span.trace_id = trace_id
-    span.span_id = span_id
+    span.span_id = _random_bits(64) or 1
     span.parent_id = parent_id
     span.parent_context = context
     span.detail = None
@@ -280,9 +289,8 @@ def _has_trace(parent: object) -> bool:
     return _context_of(parent) is not None
 
 
-def _unsampled(trace_id: int, span_id: int, heritage: Heritage) -> UnsampledSpan:
+def _unsampled(trace_id: int, heritage: Heritage) -> UnsampledSpan:
     span = _new(UnsampledSpan)
     span.trace_id = trace_id
-    span.span_id = span_id
     span.heritage = heritage
     return span

@@ -6,6 +6,7 @@ all spans of one operation share sits in one :class:`SpanShape`; ids are plain i
 and a ``SpanContext``, attributes, events and links are made when somebody asks.
 """
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -561,7 +562,7 @@ class UnsampledSpan(NonRecordingSpan):
     """A span that the sampler leaves out; its context is made when asked for."""
 
     trace_id: int
-    span_id: int
+    span_id = 0  # until somebody asks for it
     heritage: Heritage
     own_context: SpanContext | None = None
     ended_ns = 0  # there is nothing to end
@@ -572,6 +573,8 @@ class UnsampledSpan(NonRecordingSpan):
 
     def get_span_context(self) -> SpanContext:
         """Give ids, flags and trace state."""
+        if not self.span_id:
+            self.span_id = random.getrandbits(64) or 1
         return _context_of(self)
 
     def __repr__(self) -> str:
