@@ -72,6 +72,23 @@ def test_allowed_hosts() -> None:
     assert ask(port, "/metrics", Host="other.internal").status == 403
 
 
+def test_allowed_hosts_beside_a_token() -> None:
+    """Who has the token must come by a listed name too; probes come by any."""
+    port = free_port()
+    fo.setup(
+        "shop",
+        exporters=["none"],
+        server_port=port,
+        server_token="t0ken",  # noqa: S106 - no secret of anybody
+        server_allowed_hosts=["shop.internal"],
+    ).unwrap()
+    bearer = {"Authorization": "Bearer t0ken"}
+    assert ask(port, "/metrics", Host="shop.internal", **bearer).status == 200
+    assert ask(port, "/metrics", Host="10.0.0.7:80", **bearer).status == 403
+    assert ask(port, "/metrics", Host="10.0.0.7:80").status == 401
+    assert ask(port, "/health", Host="10.0.0.7:80").json == {"status": "healthy"}
+
+
 def test_bodies_of_other_kinds_are_415(port: int) -> None:
     """A form is what another site could make a browser send."""
     for kind in ("text/plain", "application/x-www-form-urlencoded", ""):

@@ -76,9 +76,9 @@ class AccessRules:
             return Access(Refusal(HTTPStatus.FORBIDDEN, message), is_forged=True)
         is_known = self._any_host or self._is_known(_name(f"//{host}"))
         if self._token is not None:
-            if not is_known:
-                return Access(_foreign_host(), is_forged=True)
-            return Access(self._check_token(header("authorization")))
+            # Probes come by addresses: they get their word, whatever the name.
+            refusal = self._check_token(header("authorization"))
+            return Access(refusal or (None if is_known else _foreign_host()))
         if not _is_loopback(peer) or any(map(header, _FORWARDED)):
             message = "only callers on this machine are served; set server_token"
             return Access(Refusal(HTTPStatus.FORBIDDEN, message))
