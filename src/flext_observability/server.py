@@ -100,6 +100,8 @@ def _rules(token: str | None, allowed_hosts: Sequence[str]) -> "AccessRules":
 
     config = FlextObservabilityConfig.get_global_instance()
     surface.install().share(config)
+    if token is not None and not token.strip():  # a variable that was not set
+        raise FlextObservabilityConfigurationError("token: must not be empty")
     if token is None and config.server_token is not None:
         token = config.server_token.get_secret_value()
     return AccessRules(token, allowed_hosts or config.server_allowed_hosts)

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -64,6 +65,14 @@ def test_a_token_is_asked_of_everybody() -> None:
     assert ask(port, "/metrics", **good).status == 200
     assert "telemetry" in ask(port, "/health", **good).json
     assert TOKEN not in repr(fo.FlextObservabilityConfig.get_global_instance())
+
+
+@pytest.mark.parametrize("make", [operations.create_app, operations.create_wsgi_app])
+def test_an_empty_token_is_none(make: Any) -> None:
+    """A variable that was not set must not open everything to everybody."""
+    for token in ("", "  "):
+        with pytest.raises(fo.FlextObservabilityConfigurationError, match="token"):
+            make(token=token)
 
 
 def test_an_open_address_needs_a_token() -> None:

@@ -101,7 +101,8 @@ def listen(plan: HostingPlan) -> socket.socket:
         reason = getattr(error, "strerror", None) or error
         message = (
             f"server_port: cannot listen on {plan.host}:{plan.port}: {reason}. "
-            "Free the port, or choose another one."
+            "Free the port, or choose another one; workers that all want it share "
+            "server_metrics_dir instead."
         )
         raise FlextObservabilityConfigurationError(message) from error
     return listener
