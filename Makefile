@@ -16,7 +16,7 @@ endif
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} \
 	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z][a-z0-9-]*:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z][a-z0-9-]*:.*## / {printf "  %-25s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runtime ## send a first trace to the embedded receiver and show what arrived
 	@$(BIN)/flext-observability demo
@@ -48,6 +48,7 @@ $(VENV)/.servers: pyproject.toml | $(VENV)/.dev
 
 ##@ Test
 .PHONY: test test-main test-interpreters test-unit test-integration test-e2e test-faults test-servers test-fast coverage-html
+.PHONY: test-observability test-monitoring test-metrics-e2e test-tracing-distributed test-alerts-integration test-health-monitoring
 test: test-main test-interpreters ## all tests but the slow ones with the coverage gate, and the unit part on every other Python
 
 test-main: $(VENV)/.dev
@@ -87,8 +88,28 @@ coverage-html: $(VENV)/.dev ## coverage report in htmlcov/
 	$(BIN)/python -m coverage html
 	@echo "open htmlcov/index.html"
 
+test-observability: $(VENV)/.dev ## the library against the real SDK and a real OTLP server
+	$(PYTEST) tests/integration tests/e2e/test_processes.py
+
+test-monitoring: $(VENV)/.dev ## the operations server, and the files of the stack
+	$(PYTEST) tests/unit/test_stack_files.py tests/e2e/test_prometheus_stack.py \
+	  $(wildcard tests/*/test_server*.py tests/*/test_operations*.py)
+
+test-metrics-e2e: $(VENV)/.dev ## a metric from the call to the collector and to /metrics
+	$(PYTEST) tests/e2e/test_metric_path.py
+
+test-tracing-distributed: $(VENV)/.dev ## one trace over two processes
+	$(PYTEST) tests/e2e/test_demo.py tests/e2e/test_processes.py
+
+test-alerts-integration: $(VENV)/.dev ## an alert to a stand-in Alertmanager, and to the real one
+	$(PYTEST) tests/integration/test_alertmanager.py tests/e2e/test_alertmanager.py
+
+test-health-monitoring: $(VENV)/.dev ## health to the gauge, and to /health
+	$(PYTEST) tests/unit/test_health.py tests/e2e/test_health_path.py \
+	  $(wildcard tests/*/test_*health_endpoint*.py tests/*/test_server_health*.py)
+
 ##@ Quality
-.PHONY: validate check lint type-check security format fix
+.PHONY: validate check lint type-check security format fix audit-pydantic-v2
 validate: check security test ## lint, type-check, security and tests
 
 check: lint type-check ## lint and type-check
@@ -112,6 +133,52 @@ fix: $(VENV)/.dev ## apply Ruff's safe fixes, then format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+audit-pydantic-v2: $(BIN)/python ## look for what Pydantic 2 gave up
+	@$(BIN)/python scripts/audit_pydantic.py
+
+##@ Operations
+.PHONY: observability-init observability-validate observability-test metrics-collect traces-start alerts-configure health-monitor monitoring-report
+observability-init: $(VENV)/.dev ## write missing configuration files of the stack
+	@$(BIN)/flext-observability init
+
+observability-validate: $(VENV)/.dev ## check configuration, rules, dashboards and the collector's file
+	@$(BIN)/python scripts/validate_stack.py
+
+observability-test: $(VENV)/.runtime ## send one record per signal to the configured endpoint
+	@$(BIN)/flext-observability probe
+
+metrics-collect: $(VENV)/.dev ## print system and application figures
+	@$(BIN)/flext-observability figures
+
+traces-start: $(VENV)/.runtime ## send one demo trace, print its id
+	@$(BIN)/flext-observability trace
+
+alerts-configure: $(VENV)/.dev ## write the rule files
+	@$(BIN)/flext-observability rules
+
+health-monitor: $(VENV)/.dev ## print the overall health, exit 1 when unhealthy
+	@$(BIN)/flext-observability health
+
+monitoring-report: $(VENV)/.dev ## ask every panel and rule, write the answers into docs/monitoring.md
+	FLEXT_WRITE_MONITORING=1 $(PYTEST) tests/e2e/test_prometheus_stack.py
+
+##@ Stack
+.PHONY: monitoring-setup prometheus-start jaeger-start grafana-setup alertmanager-config
+monitoring-setup: ## start the whole stack (needs Docker)
+	@sh scripts/compose.sh
+
+prometheus-start: ## start Prometheus alone (needs Docker)
+	@sh scripts/compose.sh prometheus
+
+jaeger-start: ## start Jaeger alone (needs Docker)
+	@sh scripts/compose.sh jaeger
+
+grafana-setup: $(VENV)/.runtime ## load data sources and dashboards into GRAFANA_URL
+	@$(BIN)/flext-observability dashboards --upload --with-sources
+
+alertmanager-config: $(BIN)/python ## check Alertmanager's configuration and have it loaded
+	@$(BIN)/python scripts/alertmanager_config.py
+
 ##@ Measure and ship
 .PHONY: bench bench-server bench-quick bench-peers build clean
 bench: $(VENV)/.dev ## what everything costs against plain OpenTelemetry, into benchmarks/results.md; the contract's figures
@@ -133,7 +200,8 @@ bench-peers: $(VENV)/.dev .venvs/peers/.installed ## install Logfire, ddtrace an
 bench-server: $(VENV)/.servers ## /metrics, /health, and the middleware against contrib's
 	$(BIN)/python benchmarks/bench_server.py
 
-build: $(VENV)/.dev ## wheel and source distribution in dist/
+build: $(VENV)/.dev ## wheel and source distribution in dist/, requirements.txt for the image
+	$(BIN)/python scripts/export_requirements.py
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from logging import ERROR
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import trace
 from opentelemetry.context import attach, get_current
+from opentelemetry.trace import Span
 from opentelemetry.util.types import AnyValue
 
 from . import runtime
@@ -132,7 +133,7 @@ class Call:
             mark_failed(
                 self._span, failure, record_exception=operation.record_exception
             )
-        _log_outcome(operation, duration_s, failure)
+        _log_outcome(operation, self._span, duration_s, failure)
 
 
 def finish(
@@ -140,7 +141,7 @@ def finish(
     span: "OwnSpan",
     token: Any,
     duration_ns: int,
-    value: object,
+    value: Any,
     error: BaseException | None = None,
 ) -> None:
     """End a call and its span; never raises.
@@ -154,7 +155,8 @@ def finish(
         error: What was raised.
     """
     try:
-        if error is None and type(value) is not FlextResult:
+        kind: type[object] = type(value)
+        if error is None and kind is not FlextResult:
             series = operation.succeeded
             if duration_ns <= series.high:  # as in `series.add`, without the call
                 pending = series.pending
@@ -189,7 +191,7 @@ def _note_outcome(
     operation.count(duration_ns, failure.error_type if failure else "")
     if failure is not None:
         mark_failed(span, failure, record_exception=operation.record_exception)
-        _log_outcome(operation, duration_ns / 1e9, failure)
+        _log_outcome(operation, span, duration_ns / 1e9, failure)
 
 
 def call_alone(
@@ -201,7 +203,7 @@ def call_alone(
     """Call a function where there is no pipeline: the call is only counted."""
     began_ns = _clock_ns()
     try:
-        value = function(*args, **kwargs) if kwargs else function(*args)
+        value: Any = function(*args, **kwargs) if kwargs else function(*args)
     except BaseException as error:
         count_call(operation, _clock_ns() - began_ns, error_type_of(error))
         raise
@@ -213,10 +215,10 @@ def call_alone(
         or duration_ns > series.high
         or len(pending) >= PENDING_LIMIT
     ):
-        count_call(operation, duration_ns, result_error_type(value))
+        count_call(operation, duration_ns, result_error_type(cast("object", value)))
     else:  # as in `series.add`, without the call
         pending.append(duration_ns)
-    return value
+    return cast("object", value)
 
 
 def count_call(operation: Operation, duration_ns: int, error_type: str) -> None:
@@ -226,7 +228,7 @@ def count_call(operation: Operation, duration_ns: int, error_type: str) -> None:
 
 
 def _log_outcome(
-    operation: Operation, duration_s: float, failure: Failure | None
+    operation: Operation, span: Span, duration_s: float, failure: Failure | None
 ) -> None:
     """Emit one log record, joined to the span: an error, or at DEBUG a success."""
     if failure is None and not _is_debug():
@@ -247,7 +249,7 @@ def _log_outcome(
     body, event = f"{operation.name} failed: {what}", C.EVENT_OPERATION_FAILED
     lines = operation.lines
     if lines is not None and lines.has_room:
-        lines.put_event(ERROR, body, attributes, event, captured)
+        lines.put_event(ERROR, body, attributes, event, captured, span)
     else:
         attributes |= {} if captured is None else captured.attributes()
         _emit("ERROR", body, attributes, event)

@@ -95,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=60.0, metavar="N", help="longest time (60)"
     )
     drain.set_defaults(run=_drain)
+    from . import probes
+    from .stack import commands as stack
+
+    probes.add_commands(commands.add_parser)
+    stack.add_commands(commands.add_parser)
     return parser
 
 

@@ -25,7 +25,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from .connection import check_pair, checked_endpoint, checked_header, checked_pem
+from .connection import (
+    check_pair,
+    checked_endpoint,
+    checked_header,
+    checked_pem,
+    checked_web_address,
+)
 from .constants import FlextObservabilityConstants as C
 from .constants import Signal
 from .environment import (
@@ -42,6 +48,9 @@ from .errors import FlextObservabilityConfigurationError
 from .result import FlextResult
 
 Attributes = dict[str, str | bool | int | float]
+
+# Settings that may hold a password.
+_ADDRESSES = ("endpoint", "alertmanager_url", "push_gateway_url")
 
 
 # -- reading values as people and environments write them
@@ -334,6 +343,31 @@ class FlextObservabilityConfig(BaseSettings):
         json_schema_extra=_fix("Give a list of legal regular expressions."),
     )
 
+    alertmanager_url: str | None = Field(
+        default=None,
+        repr=False,  # it may hold credentials
+        description="Alertmanager that processed alerts are posted to.",
+        json_schema_extra=_fix("Give a URL such as http://localhost:9093."),
+    )
+    alert_resend_s: float = Field(
+        default=C.DEFAULT_ALERT_RESEND_S,
+        ge=1,
+        le=3600,
+        description="Seconds between two posts of an alert that lasts.",
+        json_schema_extra=_fix("Give seconds from 1 to 3600."),
+    )
+    push_gateway_url: str | None = Field(
+        default=None,
+        repr=False,  # it may hold credentials
+        description="Prometheus Pushgateway that metrics are pushed to.",
+        json_schema_extra=_fix("Give a URL such as http://localhost:9091."),
+    )
+    service_discovery_dir: Path | None = Field(
+        default=None,
+        description="Where Prometheus (file_sd) finds processes that serve metrics.",
+        json_schema_extra=_fix("Give the path of a directory."),
+    )
+
     metrics_store_limit: int = Field(
         default=C.STORE_LIMIT,
         ge=1,
@@ -465,7 +499,12 @@ class FlextObservabilityConfig(BaseSettings):
             raise ValueError(message)
         return token
 
-    @field_validator("spool_dir", "server_metrics_dir")
+    @field_validator("alertmanager_url", "push_gateway_url")
+    @classmethod
+    def _check_web_address(cls, address: str | None) -> str | None:
+        return None if address is None else checked_web_address(address)
+
+    @field_validator("spool_dir", "service_discovery_dir", "server_metrics_dir")
     @classmethod
     def _check_spool_dir(cls, path: Path | None) -> Path | None:
         # Absolute from the start: the program may change its directory.
@@ -613,9 +652,8 @@ def _explain(error: ValidationError, stated: Mapping[str, object]) -> str:
         return f"{reason}."  # a rule over several fields; it names them itself
     field = str(first["loc"][0])
     value = stated.get(field, variable_value(field))
-    secret = field in {"headers", "server_token"} or (
-        field == "endpoint" and "@" in str(value)
-    )
+    is_secret = field in {"headers", "server_token"}
+    secret = is_secret or (field in _ADDRESSES and "@" in str(value))
     shown = "" if secret else f", got {short_repr(value)}"
     origin = "" if field in stated else origin_of(field)
     info = FlextObservabilityConfig.model_fields.get(field)

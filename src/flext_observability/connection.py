@@ -87,3 +87,20 @@ def checked_endpoint(endpoint: str) -> str:
         message = "must be a URL with a host"
         raise ValueError(message)
     return endpoint
+
+
+def checked_web_address(address: str) -> str:
+    """Give the base URL of a web service, without the slash at its end.
+
+    Raises:
+        ValueError: It is no URL with http or https, or asks for more than a path.
+    """
+    address = checked_endpoint(address)
+    parts = urlsplit(address)
+    if "://" not in address:
+        message = "must be a URL with http:// or https://"
+        raise ValueError(message)
+    if parts.query or parts.fragment:
+        message = "must be a URL without query and fragment"
+        raise ValueError(message)
+    return address.rstrip("/")

@@ -81,6 +81,8 @@ class FlextObservabilityConstants:
     DEFAULT_METRICS_EXPORT_INTERVAL_S: Final = 60.0
     SPOOL_LIMIT_BYTES: Final = 512 * 1024 * 1024
     DEFAULT_HEALTH_CHECK_INTERVAL_S: Final = 30.0
+    DEFAULT_ALERT_RESEND_S: Final = 60.0
+    DEFAULT_SCRAPE_INTERVAL_S: Final = 15.0
 
     # The bounded stores: entities of a kind, and those that survive a cleanup; series
     # of totals; reports of one component's health.
@@ -118,6 +120,8 @@ class FlextObservabilityConstants:
     METRIC_OPERATION_DURATION: Final = "flext.operation.duration"
     METRIC_RECORDS: Final = "flext.telemetry.records"
     METRIC_PENDING: Final = "flext.telemetry.pending"
+    METRIC_SPOOL_USAGE: Final = "flext.telemetry.spool.usage"
+    METRIC_SPOOL_LIMIT: Final = "flext.telemetry.spool.limit"
     EVENT_OPERATION_FAILED: Final = "flext.operation.failed"
     EVENT_OPERATION_COMPLETED: Final = "flext.operation.completed"
     METRIC_ALERTS: Final = "flext.alerts"

@@ -36,6 +36,9 @@ class SharedVariables(PydanticBaseSettingsSource):
         "FLEXT_LOG_LEVEL": "log_level",
         "FLEXT_ENVIRONMENT": "environment",
         "HEALTH_CHECK_INTERVAL": "health_check_interval_s",
+        "ALERT_MANAGER_URL": "alertmanager_url",
+        "ALERTMANAGER_URL": "alertmanager_url",  # later: wins over the one above
+        "PROMETHEUS_PUSH_GATEWAY": "push_gateway_url",
     }
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - signature of the base
@@ -136,7 +139,13 @@ def variables_of(field: str) -> Sequence[str]:
         "log_level": "FLEXT_LOG_LEVEL",
         "environment": "FLEXT_ENVIRONMENT",
         "health_check_interval_s": "HEALTH_CHECK_INTERVAL",
+        "push_gateway_url": "PROMETHEUS_PUSH_GATEWAY",
     }
+    if field == "alertmanager_url":
+        otel[field] = next(
+            filter(os.environ.get, ("ALERTMANAGER_URL", "ALERT_MANAGER_URL")),
+            "ALERTMANAGER_URL",
+        )
     upper = field.upper()
     names = [f"FLEXT_OBSERVABILITY_{upper}", f"OBSERVABILITY_{upper}"]
     return [*names, otel[field]] if field in otel else names

@@ -76,6 +76,10 @@ class SetupFields(TypedDict, total=False):
     redaction: bool
     redact_keys: Sequence[str]
     redact_patterns: Sequence[str]
+    alertmanager_url: str | None
+    alert_resend_s: float
+    push_gateway_url: str | None
+    service_discovery_dir: "str | Path | None"
     metrics_store_limit: int
     metrics_store_cleanup: int
     health_check_interval_s: float
@@ -130,6 +134,18 @@ class FlextObservability:
     def shutdown(self, timeout_s: float | None = None) -> FlextResult[None]:
         """Do what :func:`shutdown` does."""
         return shutdown(timeout_s)
+
+    def push(self, timeout_s: float = 5.0) -> FlextResult[None]:
+        """Push the metrics of this moment to the Pushgateway.
+
+        Args:
+            timeout_s: Seconds it may take.
+
+        Returns:
+            Success when the Pushgateway has them; a failure that says what is wrong,
+            also when there is no ``push_gateway_url``.
+        """
+        return _push(timeout_s)
 
     def status(self) -> FlextObservabilityStatus:
         """Do what :func:`status` does."""
@@ -341,21 +357,39 @@ def flush(timeout_s: float = 5.0) -> FlextResult[None]:
         if pipeline is None:
             return FlextResult[None].ok(None)
         timeout_s = _seconds(timeout_s)
-        left = pipeline.flush(time.monotonic() + timeout_s)
+        deadline = time.monotonic() + timeout_s
+        left = pipeline.flush(deadline)
+        untold = pipeline.outlets.flush(deadline)
     except Exception as error:  # noqa: BLE001 - a flush never raises into the host
         return FlextResult[None].fail(f"flush failed: {error}", exception=error)
-    if not left:
+    if not left and not untold:
         return FlextResult[None].ok(None)
     told = ", ".join(
         f"{count} {signal.value}" if count else f"{signal.value} being collected"
         for signal, count in left.items()
     )
+    told = ", ".join(filter(None, (told, untold)))
     why = pipeline.notices.last_error
     message = f"not delivered within {timeout_s:g} s: {told} are pending"
     return FlextResult[None].fail(
         f"{message} ({why})" if why else message,
         exception=FlextObservabilityTimeoutError(message),
     )
+
+
+def _push(timeout_s: float) -> FlextResult[None]:
+    try:
+        outlets = runtime.outlets()
+        if outlets is None or outlets.pusher is None:
+            message = (
+                "nowhere to push to: set push_gateway_url in setup(); a forked child "
+                "leaves the group to its parent"
+            )
+            return FlextResult[None].fail(message)
+        trouble = outlets.pusher.push(_seconds(timeout_s))
+    except Exception as error:  # noqa: BLE001 - a push never raises into the host
+        return FlextResult[None].fail(f"push failed: {error}", exception=error)
+    return FlextResult[None].fail(trouble) if trouble else FlextResult[None].ok(None)
 
 
 def shutdown(timeout_s: float | None = None) -> FlextResult[None]:

@@ -1,5 +1,6 @@
 """From entities to OpenTelemetry: the one translation, at most once per entity."""
 
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from logging import getLevelNamesMapping
@@ -140,6 +141,23 @@ def emit_alert(alert: FlextAlert) -> None:
     meter.create_counter(
         C.METRIC_ALERTS, unit="{alert}", description="Alerts by severity and name."
     ).add(1, {"severity": alert.severity, "name": clean_text(alert.name)})
+
+
+def tell_alert(alert: FlextAlert, *, is_over: bool = False) -> None:
+    """Have Alertmanager told of a processed alert, if a setting names one.
+
+    Args:
+        alert: A valid one.
+        is_over: Whether it was resolved just now.
+    """
+    with suppress(Exception):  # the alert is processed, whoever hears of it
+        outlets = runtime.outlets()
+        if outlets is None or outlets.alerts is None:
+            return
+        if is_over:
+            outlets.alerts.resolve(alert)
+        else:
+            outlets.alerts.update(alert)
 
 
 class _LastStatuses:

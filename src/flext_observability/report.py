@@ -36,6 +36,8 @@ class FlextObservabilityStatus:
     """The last trouble with delivery, if there was any."""
     spool_bytes: int = 0
     """Bytes on disk that wait for delivery."""
+    outlets: "Mapping[str, SignalLedger]" = field(default_factory=dict[str, Any])
+    """Beside OTLP: what became of the changes that ``alertmanager`` is told of."""
     problems: tuple[str, ...] = ()
     """What is wrong now, for people; empty when all is well."""
 
@@ -68,6 +70,7 @@ def status_of(pipeline: "Pipeline", *, running: bool) -> FlextObservabilityStatu
         signals=pipeline.snapshot(),
         last_error=pipeline.notices.last_error,
         spool_bytes=0 if spool is None else spool.size_bytes,
+        outlets=pipeline.outlets.snapshot(),
         problems=pipeline.problems if running else (),
     )
 

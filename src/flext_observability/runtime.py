@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer, TracerProvider
 
     from ._pipeline.log_bridge import LogBridge
+    from ._pipeline.outlets import Outlets
     from ._pipeline.pipeline import Extras, Pipeline
     from .config import FlextObservabilityConfig
     from .termination import TerminationHandler
@@ -417,6 +418,7 @@ class _State:
             release_readers,
             renewed_resource,
         )
+        from ._pipeline.resource import is_instance_stated
 
         with self.lock:
             if not self.is_asleep:
@@ -424,9 +426,7 @@ class _State:
             self.is_asleep = False
             parents = self._inherited[-1]
             release_readers(parents.extras.metric_readers)
-            variable = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-            key = "service.instance.id"
-            stated = key in parents.config.resource_attributes or key in variable
+            stated = is_instance_stated(parents.config)
             pipeline = build_pipeline(
                 parents.config,
                 parents.extras,
@@ -434,7 +434,7 @@ class _State:
                 before_collection=measurements.collect,
             )
             # The page of metrics is the parent's: the child cannot have its port.
-            pipeline.prometheus = None
+            pipeline.leave_page_to_parent()
             pipeline.start()
             self._exchange(pipeline)
             if self.surface is not None:
@@ -521,6 +521,12 @@ def current_config() -> "FlextObservabilityConfig | None":
     """Give the settings in force, ``None`` before setup."""
     pipeline = state.pipeline or state.inherited()
     return None if pipeline is None else pipeline.config
+
+
+def outlets() -> "Outlets | None":
+    """Give what is told beside OTLP, ``None`` before setup."""
+    pipeline = state.live()
+    return None if pipeline is None else pipeline.outlets
 
 
 def current_propagator() -> "TextMapPropagator":

@@ -136,7 +136,7 @@ class ServedRequest:
         headers: object,
         *,
         trusts_caller: bool = True,
-        part: "Part",
+        part: Part,
     ) -> None:
         self._head = head
         self._part = part
@@ -191,10 +191,15 @@ class ServedRequest:
         self._tokens.append(attach(self._context))
 
     def fail(self, error: BaseException) -> None:
-        """Note an exception that left the application; its server answers 500."""
+        """Note an exception that left the application; its server answers 500.
+
+        Args:
+            error: The exception. One that is no ``Exception``, a cancellation, say, is
+                answered by nobody.
+        """
         if self.is_over:
             return
-        if self.status is None:
+        if self.status is None and isinstance(error, Exception):
             self.status = _SERVER_ERROR
         with suppress(Exception):
             if not isinstance(error, GeneratorExit):

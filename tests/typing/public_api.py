@@ -83,6 +83,10 @@ def running() -> None:
         redaction=True,
         redact_keys=["iban"],
         redact_patterns=[r"\bK-\d+"],
+        alertmanager_url="http://localhost:9093",
+        alert_resend_s=60,
+        push_gateway_url="http://localhost:9091",
+        service_discovery_dir="targets",
         redact=lambda _, value: value,
     )
     setup("shop", config=ObservabilitySettings())
@@ -97,6 +101,7 @@ def running() -> None:
     assert_type(handle.logger, Logger)
     assert_type(handle.flush(timeout_s=1.0), FlextResult[None])
     assert_type(handle.shutdown(timeout_s=None), FlextResult[None])
+    assert_type(handle.push(timeout_s=1.0), FlextResult[None])
     assert_type(handle.status(), FlextObservabilityStatus)
     assert_type(fo.flush(), FlextResult[None])
     assert_type(fo.flush(timeout_s=1), FlextResult[None])

@@ -27,6 +27,7 @@ FLOORS = {
     "constants": 0,
     "locks": 0,
     "own_log": 0,
+    "catalogue": 0,
     "store": 1,
     "container": 1,
     "typings": 2,
@@ -67,6 +68,8 @@ FLOORS = {
     "demo": 6,
     "drain": 6,
     "server": 6,
+    "probes": 6,
+    "stack": 6,
     "cli": 6,
     "__main__": 6,
 }

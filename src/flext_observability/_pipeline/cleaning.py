@@ -6,6 +6,7 @@ holds it. After this it takes every record.
 """
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import is_
@@ -331,11 +332,30 @@ class Cleaner:
         }
         return self._changed_log(record, made, None)
 
+    # -- texts of other requests
+
+    def text(self, value: object) -> str:
+        """Clean a text."""
+        return self._values.text(value)
+
+    def body_text(self, value: object) -> str:
+        """Clean what would be the body of a log record."""
+        return _text_of(self._values.value("body", value))
+
+    def texts(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """Clean values by their names, and show each as text."""
+        made = self._values.attributes(values) or {}
+        return {name: _text_of(value) for name, value in made.items()}
+
     # -- metrics
 
     def metrics(self, data: MetricsData) -> MetricsData:
         """Clean one collection."""
         return self._safely(self._metrics.clean, lambda found: found, data)
+
+
+def _text_of(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _attribute_length(config: FlextObservabilityConfig) -> int | None:

@@ -87,6 +87,12 @@ class DiskSpool:
             return sum(held.waiting_bytes for held in self._holdings.held())
 
     @property
+    def occupancy(self) -> tuple[int, int]:
+        """Bytes on disk that are taken and may be, the whole service's."""
+        with self._holdings.lock:
+            return self._holdings.total_bytes(), self._holdings.limit_bytes
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong now, for people."""
         with self._holdings.lock:

@@ -76,7 +76,7 @@ class CapturedException:
             return "".join(told.format())
         if told.exceptions is None and not (told.__cause__ or told.__context__):
             # Exceptions of one place have one stack.
-            return f"{_HEADER}{_stack(self._levels)}{''.join(_last_lines(told))}"
+            return _text(self._levels, "".join(_last_lines(told)))
         told.stack = _summaries(self._levels)
         return "".join(told.format())
 
@@ -99,6 +99,12 @@ def _levels(stack: TracebackType | None) -> tuple[_Level, ...]:
         found.append((code, stack.tb_lineno, stack.tb_lasti))
         stack = stack.tb_next
     return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _text(levels: tuple[_Level, ...], last_lines: str) -> str:
+    """Put a stack and what was raised together; the same text is the same object."""
+    return f"{_HEADER}{_stack(levels)}{last_lines}"
 
 
 @lru_cache(maxsize=256)

@@ -9,12 +9,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, TraceFlags
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    Span,
+    SpanContext,
+    TraceFlags,
+)
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
@@ -160,6 +164,7 @@ class EventLine:
         "attributes",
         "body",
         "captured",
+        "correlation_id",
         "level",
         "moment_ns",
         "name",
@@ -174,6 +179,7 @@ class EventLine:
         attributes: dict[str, AnyValue],
         name: str,
         captured: CapturedException | None,
+        span: Span,
     ) -> None:
         """Take it down.
 
@@ -183,6 +189,7 @@ class EventLine:
             attributes: Legal and plain ones; nobody changes them any more.
             name: Of the event.
             captured: Its exception, whose stack is put into words later.
+            span: In which it happened.
         """
         self.moment_ns = time.time_ns()
         self.level = level
@@ -190,8 +197,9 @@ class EventLine:
         self.attributes = attributes
         self.name = name
         self.captured = captured
-        self.span = trace.get_current_span().get_span_context()
-        self.stated = stated_attributes(explicit_correlation_id(), context_attributes())
+        self.span = span
+        self.correlation_id = explicit_correlation_id()
+        self.stated = context_attributes()
 
     def record(
         self, resource: Resource, scope: InstrumentationScope | None
@@ -200,11 +208,12 @@ class EventLine:
         attributes = self.attributes
         if self.captured is not None:
             attributes |= self.captured.attributes()
-        for name, value in self.stated.items():
+        stated = stated_attributes(self.correlation_id, self.stated)
+        for name, value in stated.items():
             attributes.setdefault(name, value)
         line = (
             *(0.0, self.moment_ns, self.level, self.body, "", None, None, None),
-            *(self.span, None, None),
+            *(self.span.get_span_context(), None, None),
         )
         made = LineRecord(line, attributes, resource, scope, has_own_attributes=True)
         made.timestamp, made.event_name = self.moment_ns, self.name
@@ -242,9 +251,10 @@ class LineSink:
         attributes: dict[str, AnyValue],
         name: str,
         captured: CapturedException | None,
+        span: Span,
     ) -> None:
         """Take an event of ours; see :class:`EventLine`."""
-        self.put(EventLine(level, body, attributes, name, captured))
+        self.put(EventLine(level, body, attributes, name, captured, span))
 
     def fits(self, attributes: Attributes) -> bool:
         """Whether the SDK would take these attributes as they are."""

@@ -27,6 +27,7 @@ from .exporters import MemoryExporter
 from .intake import Writer
 from .ledger import Ledger, Notices, SignalLedger
 from .log_lines import LineSink
+from .outlets import Outlets
 from .processors import LogQueue, SpanQueue
 from .prometheus import PrometheusReader
 from .route import Route
@@ -86,6 +87,7 @@ class Pipeline:
     prometheus: PrometheusReader | None = None
     prometheus_address: tuple[str, int] = ("127.0.0.1", C.PORT_PROMETHEUS_EXPORTER)
     page: PrometheusReader | None = None
+    outlets: Outlets = field(default_factory=lambda: Outlets(Notices()))
     _foreign_thread: "ForeignThread" = field(
         default_factory=lambda: ForeignThread()  # noqa: PLW0108 - it is defined below
     )
@@ -104,6 +106,7 @@ class Pipeline:
             if former is not None and address == self.prometheus_address:
                 former.stop_serving()  # at another address it stays until we have ours
             self._serve(self.prometheus)
+        self.outlets.start()
         if self.extras.all():
             self._foreign_thread.start()
         has_orphans = self.spool is not None and self.spool.has_orphans()
@@ -130,13 +133,14 @@ class Pipeline:
 
     def stop_serving(self) -> None:
         """Free the port of the metrics page."""
+        self.outlets.stop_serving()
         if self.prometheus is not None:
             self.prometheus.shutdown()
 
     def _serve(self, reader: PrometheusReader) -> None:
         host, port = self.prometheus_address
         try:
-            reader.serve(host, port)
+            self.outlets.serving(host, reader.serve(host, port))
         except OSError as error:
             message = (
                 f"exporters: prometheus: {error}. Free the port or set "
@@ -197,6 +201,7 @@ class Pipeline:
             successor: Parts of the caller that live on in the next pipeline.
         """
         kept = successor.all() if successor else ()
+        self.outlets.begin_close(deadline)
         self.secure(deadline)
         for route in self.routes:
             route.hurry()
@@ -209,6 +214,7 @@ class Pipeline:
             route.drain_until(deadline)
         for route in self.routes:
             route.close(deadline)
+        self.outlets.close(deadline)
         if self.writer is not None:
             self.writer.stop()
         self._join(time.monotonic() + _JOIN_S)
@@ -223,6 +229,7 @@ class Pipeline:
         for part in (self.writer, *self.routes):
             if part is not None:
                 part.join(max(0.0, deadline - time.monotonic()))
+        self.outlets.join(deadline)
 
     def hand_over(self, successor: "Pipeline") -> None:
         """Let spans that are still open end in another pipeline."""
@@ -234,6 +241,7 @@ class Pipeline:
             queue.redirect(taker.take if taker else _discard)
         if self.tracing is not None:
             self.tracing.redirect([queue.take for queue in self.span_queues.values()])
+        successor.outlets.take_over(self.outlets)
 
     def report(self, processor: object, error: Exception) -> None:
         """Say that a processor of the caller raised."""
@@ -256,6 +264,12 @@ class Pipeline:
             logs.redirect(_discard)
         if self.spool is not None:
             self.spool.abandon()
+        self.outlets.abandon()
+
+    def leave_page_to_parent(self) -> None:
+        """Serve and push no metrics page: in a forked child it is the parent's."""
+        self.prometheus = None
+        self.outlets.leave_page_to_parent()
 
     def _collect(self, deadline: float) -> list[Signal]:
         """Collect what is polled; give the signals whose collection goes on."""
@@ -318,6 +332,7 @@ class Pipeline:
             found += [f"{route.signal.value}: {drops}"] if drops else []
         if self.spool is not None:
             found += self.spool.problems
+        found += self.outlets.problems
         return tuple(dict.fromkeys(found))
 
     def is_producing(self) -> bool:

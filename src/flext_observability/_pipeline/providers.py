@@ -38,6 +38,8 @@ from .ids import OfferedIds
 from .intake import Writer
 from .ledger import Ledger, Notices, observe
 from .log_lines import LineSink, WatchedLoggerProvider
+from .occupancy import observe_occupancy
+from .outlets import make_outlets, make_pusher
 from .pipeline import Extras, Pipeline
 from .processors import (
     ContextLogProcessor,
@@ -114,6 +116,10 @@ def build_pipeline(
         pipeline.tracer_provider = _tracer_provider(pipeline, names[Signal.TRACES])
     if Signal.LOGS in names:
         pipeline.logger_provider = _logger_provider(pipeline, names[Signal.LOGS])
+    headers = [v for e in pipeline.endpoints.values() for v in e.headers.values()]
+    pipeline.outlets = make_outlets(
+        config, cleaner, headers, pipeline.resource, pipeline.notices
+    )
     if Signal.METRICS in names:  # last: it takes the caller's readers into its service
         pipeline.meter_provider = _meter_provider(
             pipeline, names[Signal.METRICS], before_collection
@@ -338,6 +344,14 @@ def _meter_provider(
             readers.append(pipeline.prometheus)
         else:
             readers.append(_metric_reader(pipeline, name))
+    if pipeline.config.push_gateway_url:
+        page = pipeline.prometheus
+        if page is None:
+            page = PrometheusReader(C.SCOPE_NAME, pipeline.cleaner.metrics)
+            readers.append(page)
+        pipeline.outlets.pusher = make_pusher(
+            pipeline.config, page, pipeline.resource, pipeline.notices
+        )
     readers += pipeline.extras.metric_readers
     provider = MeterProvider(
         **_configurator("meter"),
@@ -362,6 +376,8 @@ def _meter_provider(
         unit="{record}",
         description="Telemetry records by signal and by what became of them.",
     )
+    if pipeline.spool is not None:
+        observe_occupancy(provider, pipeline.spool, pipeline.ledgers)
     return provider
 
 

@@ -57,6 +57,13 @@ def build_resource(config: FlextObservabilityConfig, redactor: Redactor) -> Reso
     return Resource(cast("Any", legal), detected.schema_url)
 
 
+def is_instance_stated(config: FlextObservabilityConfig) -> bool:
+    """Whether somebody named this instance, rather than chance."""
+    key = "service.instance.id"
+    variable = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    return key in config.resource_attributes or key in variable
+
+
 def _process() -> dict[str, str | int]:
     return {
         "process.pid": os.getpid(),

@@ -3,14 +3,15 @@
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import cast
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
+    Span,
     SpanContext,
     SpanKind,
     TraceFlags,
@@ -48,7 +49,7 @@ _make_current = _variable.set if is_known() else Context
 _get_correlation_id = correlation_id_variable.get
 _get_context_attributes = attributes_variable.get
 _remember_root = known_traces.roots.append
-_put_key = dict.__setitem__
+_put_key: Callable[[Context, str, object], None] = dict[str, object].__setitem__
 _new = object.__new__
 _random_bits = random.getrandbits
 _now_ns = time.time_ns
@@ -264,12 +265,11 @@ def _under_foreign(shape: SpanShape, parent: object) -> RecordingSpan | Unsample
 def _context_of(parent: object) -> SpanContext | None:
     """Give the context of a span that is not ours, ``None`` where there is none."""
     try:
-        context: Any = parent.get_span_context()  # type: ignore[attr-defined]
+        context: object = cast("Span", parent).get_span_context()
     except AttributeError:  # no span at all
         return None
-    if type(context) is not SpanContext:
-        return None
-    return context if context.is_valid else None
+    is_parent = type(context) is SpanContext and context.is_valid
+    return cast("SpanContext", context) if is_parent else None
 
 
 def _identified_by(

@@ -565,7 +565,10 @@ class UnsampledSpan(NonRecordingSpan):
     span_id = 0  # until somebody asks for it
     heritage: Heritage
     own_context: SpanContext | None = None
-    ended_ns = 0  # there is nothing to end
+    started_ns = 0
+    ended_ns: int | None = 0  # there is nothing to end
+    shape: SpanShape
+    """Never set, nor asked for."""
 
     def __init__(self) -> None:
         """Refuse: tracers make spans."""

@@ -82,6 +82,11 @@ class Spool(Protocol):
         ...
 
     @property
+    def occupancy(self) -> tuple[int, int]:
+        """Bytes that are taken and bytes that may be, the whole service's on disk."""
+        ...
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong now, for people; empty when all is well."""
         ...
@@ -195,6 +200,11 @@ class MemorySpool:
         self._batches: dict[Signal, deque[_Batch]] = {
             signal: deque() for signal in Signal
         }
+
+    @property
+    def occupancy(self) -> tuple[int, int]:
+        """Bytes that are taken and bytes that may be."""
+        return self._held_bytes, self._limit_bytes
 
     def settle(self, signal: Signal, count: int) -> None:
         """Nothing was noted."""

@@ -114,7 +114,7 @@ class Tracing:
 
     def _take(self, span: ReadableSpan) -> None:
         for processor in self._processors:
-            processor._on_ending(cast("SdkSpan", span))  # noqa: SLF001 - experimental in the SDK
+            cast("Any", processor)._on_ending(span)  # noqa: SLF001 - experimental in the SDK
         for processor in self._processors:
             processor.on_end(span)
         for queue in self._queues:

@@ -19,6 +19,7 @@ _SLACK = 4096
 # What was found clean is remembered: most texts of a program come again and again.
 _TEXTS_KEPT = 8192
 _LENGTH_KEPT = 64
+_STACKS_KEPT = 64
 _SHARED_KEPT = 4096
 _INT64 = 1 << 63
 _COPIED = frozenset({BoundedAttributes, MappingProxyType, dict})
@@ -41,6 +42,7 @@ class ValueCleaner:
         if attribute_limit is not None:
             # A character takes four bytes at most.
             self.limit = max(self.limit, 4 * attribute_limit)
+        self._stacks: dict[str, AnyValue] = {}
         self._texts: set[str] = set()  # legal, short, without a secret
         # Names whose value is no secret by the name, themselves clean. None is when a
         # callback must be asked about every value.
@@ -84,6 +86,23 @@ class ValueCleaner:
             return self._redactor.value(name, legal_value(value, self.limit))
         if name in self._names and value in self._texts:
             return value
+        if name == C.ATTR_EXCEPTION_STACKTRACE:
+            return self._stack(value)
+        return self._text_value(name, value)
+
+    def _stack(self, text: str) -> AnyValue:
+        """Clean a stack trace: long, but exceptions come again, and on logs too."""
+        if self._redactor.has_callback:
+            return self._text_value(C.ATTR_EXCEPTION_STACKTRACE, text)
+        known = self._stacks.get(text)
+        if known is None:
+            known = self._text_value(C.ATTR_EXCEPTION_STACKTRACE, text)
+            if len(self._stacks) >= _STACKS_KEPT:
+                self._stacks.clear()
+            self._stacks[text] = known
+        return known
+
+    def _text_value(self, name: str, value: str) -> AnyValue:
         keep_end = name.endswith("stacktrace")
         legal = legal_text(value, self.limit + _SLACK, keep_end=keep_end)
         clean = self._redactor.value(name, legal)

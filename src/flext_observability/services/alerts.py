@@ -8,7 +8,7 @@ from typing import Any, cast
 from .._pipeline.values import clean_number, clean_text
 from ..container import FlextContainer
 from ..entities import FlextAlert, FlextMetric, is_blank
-from ..recording import emit_alert
+from ..recording import emit_alert, tell_alert
 from ..result import FlextResult
 from ..store import Shelf
 from .alert_rules import AlertRule, AlertRules, breach
@@ -58,6 +58,7 @@ class FlextAlertService:
             return FlextResult[FlextAlert].fail(message)
         emit_alert(alert)
         self._alerts_store.add(alert)
+        tell_alert(alert)
         return FlextResult[FlextAlert].ok(alert)
 
     @never_raises
@@ -82,7 +83,9 @@ class FlextAlertService:
         if found is None:
             message = f"Alert '{clean_text(key)}' not found"
             return FlextResult[FlextAlert].fail(message)
-        found.status = status
+        former, found.status = found.status, status
+        if status == "resolved" != former:
+            tell_alert(found, is_over=True)
         return FlextResult[FlextAlert].ok(found)
 
     @never_raises

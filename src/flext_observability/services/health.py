@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from ..config import FlextObservabilityConfig
 from ..entities import FlextAlert, FlextHealthCheck
 from ..lifecycle import status
-from ..recording import emit_health_check
+from ..recording import emit_health_check, tell_alert
 from ..result import FlextResult
 from .alerts import FlextAlertService
 from .checks import Probe, Probes
-from .health_records import HealthRecords
+from .health_records import HealthRecords, StreakAlerts
 from .membership import bounds_in_force, container_or_global, enrol, shelf_of
 from .outcome import is_text, never_raises
 from .resources import disk_check, memory_check, thread_check
@@ -35,6 +35,7 @@ class FlextHealthService:
         store = self.container.store()
         self._records = store.part("health records", HealthRecords)
         self._probes = store.part("health probes", Probes)
+        self._streaks = store.part("health alerts", StreakAlerts)
         enrol(self.container, "health_service", self)
 
     @never_raises
@@ -45,7 +46,7 @@ class FlextHealthService:
 
         The third report in a row that is not healthy (``health_failure_threshold``)
         raises the alert ``<name>_unhealthy``, once per streak, unless
-        ``health_alert_on_failure`` is off.
+        ``health_alert_on_failure`` is off. A healthy report resolves it.
 
         Returns:
             The report, or ``Health check validation failed: <message>``.
@@ -60,6 +61,8 @@ class FlextHealthService:
         emit_health_check(check, self.container)
         if is_streak and is_alerting:
             self._raise_alert(check, threshold)
+        elif check.status == "healthy":
+            self._end_alert(check.name)
         return FlextResult[FlextHealthCheck].ok(check)
 
     def _raise_alert(self, check: FlextHealthCheck, threshold: int) -> None:
@@ -75,6 +78,15 @@ class FlextHealthService:
             source="health",
         )
         FlextAlertService(self.container).process_alert(alert)
+        self._streaks.keep(check.name, alert)
+
+    def _end_alert(self, component: str) -> None:
+        alert = self._streaks.take(component)
+        if alert is None:
+            return
+        service = FlextAlertService(self.container)
+        if service.resolve_alert(alert.id).is_failure:  # the store has let it go
+            tell_alert(alert, is_over=True)
 
     @never_raises
     def get_overall_health(self) -> FlextResult[dict[str, Any]]:

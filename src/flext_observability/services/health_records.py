@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..constants import FlextObservabilityConstants as C
-from ..entities import FlextHealthCheck
+from ..entities import FlextAlert, FlextHealthCheck
 from ..locks import ForkSafeLock
 
 Record = dict[str, Any]
@@ -157,3 +157,25 @@ def overall_status(counts: Mapping[str, int], total: int) -> str:
     if counts["healthy"] == total:
         return "healthy"
     return "unhealthy" if 2 * counts["unhealthy"] >= total else "degraded"
+
+
+class StreakAlerts:
+    """The alert of every component's present streak; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = ForkSafeLock()
+        self._by_component: dict[str, FlextAlert] = {}
+
+    def keep(self, component: str, alert: FlextAlert) -> None:
+        """Remember an alert; that of the component told of longest ago may go."""
+        with self._lock:
+            if len(self._by_component) >= C.STORE_LIMIT:
+                del self._by_component[next(iter(self._by_component))]
+            self._by_component[component] = alert
+
+    def take(self, component: str) -> FlextAlert | None:
+        """Give the alert of a component whose streak is over, and forget it."""
+        if component not in self._by_component:
+            return None
+        with self._lock:
+            return self._by_component.pop(component, None)

@@ -160,7 +160,6 @@ class HostedServer:
         self.plan = plan
         self._server = make_server(plan)
         self._listener = listen(plan)
-        self._pid = os.getpid()
         self._thread = threading.Thread(
             target=self._run, name="flext-operations", daemon=True
         )

@@ -22,6 +22,12 @@ _BAD_REQUEST: Final = 400
 _UNPROCESSABLE: Final = 422
 _UNAVAILABLE: Final = 503
 _TITLE: Final = "flext-observability operations"
+_DESCRIPTION: Final = (
+    'Refusals are `{"detail": "..."}`. 400: a bad parameter, or a value that breaks a '
+    "rule. 401: no or a wrong bearer token. 403: a caller who may not ask. 404: an "
+    "unknown id. 408, 413, 415: a body that is late, too long, of another type. 422: a "
+    "body that is no such object."
+)
 _TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 _OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -74,6 +80,7 @@ def make_operations(
 
     app = OperationsApp(
         title=_TITLE,
+        description=_DESCRIPTION,
         version=version("flext-observability"),
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,

@@ -3,7 +3,6 @@
 Cheap to import: ``setup()`` loads it, and most programs ask for neither.
 """
 
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ class OperationsSurface:
         self._lock = ForkSafeLock()
         self._server: HostedServer | None = None
         self._sharing: SharedMetrics | None = None
-        self._pid = os.getpid()
         # In a forked child: the parent's, kept so that nothing of them is torn down.
         self._inherited: list[Any] = []
 

@@ -1,0 +1,1 @@
+"""The monitoring stack as files: Prometheus, Alertmanager, Grafana."""
