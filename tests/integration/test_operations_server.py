@@ -424,6 +424,18 @@ def test_websockets_are_closed() -> None:
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
+def test_prometheus_finds_the_server(tmp_path: Path) -> None:
+    """With `service_discovery_dir` its address is there while it serves."""
+    port = free_port()
+    fo.setup(
+        "shop", exporters=["none"], server_port=port, service_discovery_dir=tmp_path
+    ).unwrap()
+    (entry,) = tmp_path.glob("*.json")
+    assert f"127.0.0.1:{port}" in entry.read_text("utf-8")
+    fo.shutdown()
+    assert not list(tmp_path.glob("*.json"))
+
+
 def test_without_the_extra_setup_says_what_to_install(tmp_path: Path) -> None:
     """FastAPI is asked for only where a port is; its absence is a failure, no crash."""
     done = run_program(

@@ -106,6 +106,8 @@ class Pipeline:
             if former is not None and address == self.prometheus_address:
                 former.stop_serving()  # at another address it stays until we have ours
             self._serve(self.prometheus)
+        elif self.config.server_port is not None:  # the operations server has one too
+            self.outlets.serving(self.config.server_host, self.config.server_port)
         self.outlets.start()
         if self.extras.all():
             self._foreign_thread.start()
