@@ -57,6 +57,9 @@ def page_of(container: FlextContainer) -> tuple[list[Metric], set[str]]:
         for row in (*shown_rows(container), *_ledger_rows(), *_health_rows(container))
     ]
     families = joined(measured, prometheus_families(rows))
+    for family in families:  # an instrument need not have a description
+        if not family.documentation:
+            family.documentation = f"{family.type.capitalize()} {family.name}."
     return families, set() if reader is None else set(reader.additive)
 
 
