@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from .config import FlextObservabilityConfig
+from . import runtime
+from .config import FlextObservabilityConfig, make_config
 from .errors import FlextObservabilityConfigurationError
 from .lifecycle import setup, shutdown
 from .web import surface
@@ -98,13 +99,24 @@ def _rules(token: str | None, allowed_hosts: Sequence[str]) -> "AccessRules":
     """Take what was given, else what the settings say; join metrics where they do."""
     from .web.access import AccessRules
 
-    config = FlextObservabilityConfig.get_global_instance()
+    config = _config()
     surface.install().share(config)
     if token is not None and not token.strip():  # a variable that was not set
         raise FlextObservabilityConfigurationError("token: must not be empty")
     if token is None and config.server_token is not None:
         token = config.server_token.get_secret_value()
     return AccessRules(token, allowed_hosts or config.server_allowed_hosts)
+
+
+def _config() -> FlextObservabilityConfig:
+    """Give the settings in force; before setup, those of the environment."""
+    config = runtime.current_config()
+    if config is not None:
+        return config
+    made = make_config({})
+    if made.is_failure:
+        raise FlextObservabilityConfigurationError(made.error)
+    return made.data
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,12 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if made.is_failure:
             return _cannot_begin(made.error)
-        config = made.data.config if made.data else None
         plan = HostingPlan.of(
-            config or FlextObservabilityConfig.get_global_instance(),
-            options.host,
-            options.port,
-            options.metrics_path,
+            _config(), options.host, options.port, options.metrics_path
         )
         # uvicorn ends in order, then sends itself the signal once more.
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))

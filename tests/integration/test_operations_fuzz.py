@@ -13,6 +13,7 @@ from flext_observability import server as operations
 from tests.fixtures.web import free_port
 
 schema = schemathesis.openapi.from_dict(operations.create_app().openapi())
+fo.FlextObservabilityConfig.reset_global_instance()  # what tests see is not read here
 
 
 @pytest.fixture

@@ -481,6 +481,19 @@ def test_mounted_into_an_application() -> None:
         assert ask(port, "/own").json == {"a": "b"}
 
 
+def test_an_application_reads_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before setup too; what is wrong there is told by name."""
+    monkeypatch.setenv("FLEXT_OBSERVABILITY_SERVER_TOKEN", TOKEN)
+    with wsgi_server(operations.create_wsgi_app()) as port:
+        assert ask(port, "/metrics").status == 401
+        assert ask(port, "/metrics", Authorization=f"Bearer {TOKEN}").status == 200
+    monkeypatch.setenv("FLEXT_OBSERVABILITY_SERVER_TOKEN", "two words")
+    with pytest.raises(fo.FlextObservabilityConfigurationError, match="server_token"):
+        operations.create_app()
+
+
 def test_an_application_made_before_setup_shows_what_comes() -> None:
     """Also after a second setup; counts of an instrument begin with each of them."""
     app = operations.create_app()
