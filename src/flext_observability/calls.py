@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 
 _clock_ns = time.perf_counter_ns
+# Compared by identity; as a plain type it narrows nothing for type checkers.
+_RESULT: type[object] = FlextResult
 
 
 def begin(
@@ -155,8 +157,7 @@ def finish(
         error: What was raised.
     """
     try:
-        kind: type[object] = type(value)
-        if error is None and kind is not FlextResult:
+        if error is None and type(value) is not _RESULT:
             series = operation.succeeded
             if duration_ns <= series.high:  # as in `series.add`, without the call
                 pending = series.pending
@@ -211,14 +212,56 @@ def call_alone(
     series = operation.succeeded
     pending = series.pending
     if (
-        type(value) is FlextResult
+        type(value) is _RESULT
         or duration_ns > series.high
         or len(pending) >= PENDING_LIMIT
     ):
         count_call(operation, duration_ns, result_error_type(cast("object", value)))
     else:  # as in `series.add`, without the call
         pending.append(duration_ns)
-    return cast("object", value)
+    return value
+
+
+def call_otherwise(
+    function: Callable[..., Any],
+    operation: Operation,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call a function where a span, if any, is not our own."""
+    call = begin(operation, args, kwargs)
+    call.resume()
+    try:
+        value = function(*args, **kwargs)
+    except BaseException as error:
+        call.fail(error)
+        raise
+    call.succeed(value)
+    return value
+
+
+def call_started(
+    function: Callable[..., Any],
+    operation: Operation,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call a function inside a span of our own, whatever that takes."""
+    shape = operation.shape
+    if shape is None:  # the pipeline has gone at this very moment
+        return call_otherwise(function, operation, args, kwargs)
+    try:
+        span, token = operation.start(shape)
+    except Exception:  # noqa: BLE001 - telemetry never stops the host's call
+        return call_otherwise(function, operation, args, kwargs)
+    began_ns = _clock_ns()
+    try:
+        value = function(*args, **kwargs)
+    except BaseException as error:
+        finish(operation, span, token, _clock_ns() - began_ns, None, error)
+        raise
+    finish(operation, span, token, _clock_ns() - began_ns, value)
+    return value
 
 
 def count_call(operation: Operation, duration_ns: int, error_type: str) -> None:

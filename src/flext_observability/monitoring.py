@@ -8,10 +8,11 @@ import types
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
+from . import runtime
 from ._pipeline.executors import MONITORED_MARK
 from ._pipeline.values import clean_text
-from .calls import Call, CountedCall, begin, call_alone, finish
-from .operation import Operation
+from .calls import Call, CountedCall, begin, call_alone, call_otherwise, finish
+from .operation import Caller, Operation
 from .own_log import WARNING, say
 
 _clock_ns = time.perf_counter_ns
@@ -82,6 +83,7 @@ def flext_monitor_function(
             record_exception=record_exception,
             attributes=attributes,
             kind=kind,
+            choose=_caller,
         )
         wrapper = _wrap(function, operation)
         setattr(wrapper, MONITORED_MARK, True)
@@ -126,43 +128,18 @@ def _wrap_function(
 ) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        shape = operation.shape
-        if shape is None:
-            call = call_alone if operation.is_alone else _call_otherwise
-            return call(function, operation, args, kwargs)
-        try:
-            span, token = operation.start(shape)
-        except Exception:  # noqa: BLE001 - telemetry never stops the host's call
-            return _call_otherwise(function, operation, args, kwargs)
-        began_ns = _clock_ns()
-        try:
-            # Passing keywords on costs a dict, also where there are none.
-            value = function(*args, **kwargs) if kwargs else function(*args)
-        except BaseException as error:
-            finish(operation, span, token, _clock_ns() - began_ns, None, error)
-            raise
-        finish(operation, span, token, _clock_ns() - began_ns, value)
-        return value
+        return operation.call(function, operation, args, kwargs)
 
     return wrapper
 
 
-def _call_otherwise(
-    function: Callable[..., Any],
-    operation: Operation,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    """Call a function where no span of our own can be made."""
-    call = begin(operation, args, kwargs)
-    call.resume()
-    try:
-        value = function(*args, **kwargs)
-    except BaseException as error:
-        call.fail(error)
-        raise
-    call.succeed(value)
-    return value
+def _caller(operation: Operation) -> Caller:
+    """Say how a plain function is called now."""
+    if operation.shape is not None:
+        from .spanned_calls import call_spanned
+
+        return call_spanned
+    return call_otherwise if runtime.is_running() else call_alone
 
 
 def _wrap_coroutine(

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
@@ -24,8 +24,14 @@ if TYPE_CHECKING:
     from ._pipeline.log_lines import LineSink
     from ._pipeline.pipeline import Pipeline
     from ._pipeline.spans import RecordingSpan, SpanShape, UnsampledSpan
+    from ._pipeline.tracing import Tracing
 
     OwnSpan = RecordingSpan | UnsampledSpan
+
+Caller: TypeAlias = Callable[
+    [Callable[..., Any], "Operation", tuple[Any, ...], dict[str, Any]], Any
+]
+"""Calls a function of an operation with arguments and keywords."""
 
 _ERROR_TYPES = 100
 _KINDS = {kind: SpanKind[kind.upper()] for kind in C.SPAN_KINDS}
@@ -44,7 +50,20 @@ class Operation:
         record_exception: bool,
         attributes: Mapping[str, Any] | None,
         kind: str,
+        choose: "Callable[[Operation], Caller]",
     ) -> None:
+        """Read what a decorator was given.
+
+        Args:
+            function: What is decorated.
+            name: Of the operation; the function's own when not given.
+            metric_name: Of the histogram, where it is another one.
+            capture_args: Names of parameters that go on spans.
+            record_exception: Whether messages and stacks are told.
+            attributes: Of every span.
+            kind: Of the spans.
+            choose: Says how the function is called, at every exchange of the pipeline.
+        """
         self.name = name or _short_name(function)
         self.metric_name = legal_metric_name(metric_name or C.METRIC_OPERATION_DURATION)
         self.record_exception = record_exception
@@ -59,8 +78,9 @@ class Operation:
         """Of its spans, where the pipeline makes them our own way."""
         self.start: Callable[[SpanShape], tuple[OwnSpan, object]] = _not_started
         """Starts such a span and makes it current."""
-        self.is_alone = True
-        """Whether there is no pipeline, and none to come at the next call."""
+        self._choose = choose
+        self.call: Caller = choose(self)
+        """Calls the function, as the pipeline of the moment has it done."""
         self.lines: LineSink | None = None
         """Takes what is logged about calls, where the pipeline has such a thing."""
         runtime.follow(self)
@@ -71,16 +91,19 @@ class Operation:
         Arguments and messages of successes are for :class:`Call`.
         """
         self.shape = None
-        self.is_alone = not runtime.is_running()
         self.lines = None if pipeline is None else pipeline.lines
-        if pipeline is None or pipeline.tracing is None or self._capture:
-            return
-        if pipeline.config.log_level == "DEBUG":
-            return
+        tracing = None if pipeline is None else pipeline.tracing
+        if pipeline is not None and tracing is not None and not self._capture:
+            is_logging_all = pipeline.config.log_level == "DEBUG"
+            if not is_logging_all:
+                self._take_shape(tracing)
+        self.call = self._choose(self)
+
+    def _take_shape(self, tracing: "Tracing") -> None:
         from ._pipeline.span_start import own_shape, start_current
 
         self.start = start_current
-        self.shape = own_shape(self.name, self.kind, self.attributes, pipeline.tracing)
+        self.shape = own_shape(self.name, self.kind, self.attributes, tracing)
 
     def captured(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

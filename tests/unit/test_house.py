@@ -48,6 +48,7 @@ FLOORS = {
     "failures": 5,
     "calls": 5,
     "operation": 5,
+    "spanned_calls": 5,
     "spans": 5,
     "monitoring": 5,
     "propagation": 5,

@@ -1,6 +1,6 @@
 """What many measured values come to: count, sum, extremes, buckets."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from functools import lru_cache
 from operator import add
@@ -50,24 +50,35 @@ def digest(values: list[float], splits: Iterable[Bounds], per_unit: int) -> Dige
     """Take values together.
 
     Args:
-        values: At least one; they are sorted in place, which costs a third of looking
-            for the bucket of each.
+        values: At least one; they may be sorted in place, which costs a third of
+            looking for the bucket of each.
         splits: Bounds to count by.
         per_unit: How many of the values' units make one of the bounds' units.
     """
     count, total, last = len(values), sum(values), values[-1]
-    splits = tuple(splits)
-    if not splits:
-        return Digest(count, total, last, last, last)
+    low, high = min(values), max(values)
+    buckets = {
+        bounds: _counts(values, low, high, _edges(bounds, per_unit))
+        for bounds in splits
+    }
+    return Digest(count, total, low, high, last, buckets)
+
+
+def _counts(
+    values: list[float], low: float, high: float, edges: Bounds
+) -> tuple[int, ...]:
+    """Count values by bucket; an upper edge is inside."""
+    first = bisect_left(edges, low)
+    if bisect_left(edges, high) == first:  # so they mostly are, and no sorting
+        counts = [0] * (len(edges) + 1)
+        counts[first] = len(values)
+        return tuple(counts)
     values.sort()
-    buckets: dict[Bounds, tuple[int, ...]] = {}
-    for bounds in splits:
-        reached = [bisect_right(values, edge) for edge in _edges(bounds, per_unit)]
-        buckets[bounds] = tuple(
-            upper - lower
-            for lower, upper in zip([0, *reached], [*reached, count], strict=True)
-        )
-    return Digest(count, total, values[0], values[-1], last, buckets)
+    reached = [bisect_right(values, edge) for edge in edges]
+    return tuple(
+        upper - lower
+        for lower, upper in zip([0, *reached], [*reached, len(values)], strict=True)
+    )
 
 
 @lru_cache(maxsize=256)

@@ -11,14 +11,17 @@ from types import CodeType, TracebackType
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
-from .values import clean_text, legal_stack
+from .values import UNPRINTABLE, clean_text, legal_stack
 
 # The last frames say where it broke; a runaway recursion has thousands.
 _FRAMES = 100
 
 
 _HEADER = "Traceback (most recent call last):\n"
-_last_lines = traceback.TracebackException.format_exception_only
+# Python has more to say about these than type and message.
+_ELABORATE = (
+    *(NameError, AttributeError, ImportError, SyntaxError, BaseExceptionGroup),
+)
 # Of one level of a stack: its code, and where in it the program was.
 _Level = tuple[CodeType, int, int]
 
@@ -42,19 +45,17 @@ class CapturedException:
         self._levels: tuple[_Level, ...] = ()
         self._told: traceback.TracebackException | None = None
         try:
-            # Suggestions for a wrong name are made of what the frames hold.
-            is_whole = isinstance(error, NameError)
-            stack = error.__traceback__
-            self._told = traceback.TracebackException(
-                kind,
-                error,
-                stack if is_whole else None,
-                limit=-_FRAMES,
-                lookup_lines=False,
-                compact=True,
-            )
-            if not is_whole:
-                self._levels = _levels(stack)
+            if not isinstance(error, NameError):
+                self._levels = _levels(error.__traceback__)
+            if not self._levels or not _is_plain(error, self.message):
+                self._told = traceback.TracebackException(
+                    kind,
+                    error,
+                    None if self._levels else error.__traceback__,
+                    limit=-_FRAMES,
+                    lookup_lines=False,
+                    compact=True,
+                )
         except Exception:  # noqa: BLE001 - an exception whose __str__ fails
             self._stack = ""
 
@@ -71,13 +72,13 @@ class CapturedException:
     def _formatted(self) -> str:
         told = self._told
         if told is None:
-            return ""
-        if not self._levels:
-            return "".join(told.format())
-        if told.exceptions is None and not (told.__cause__ or told.__context__):
-            # Exceptions of one place have one stack.
-            return _text(self._levels, "".join(_last_lines(told)))
-        told.stack = _summaries(self._levels)
+            # As Python's own module, which leaves these two out.
+            name = self.type_name.removeprefix("__main__.")
+            return _text(
+                self._levels, f"{name}: {self.message}" if self.message else name
+            )
+        if self._levels:
+            told.stack = _summaries(self._levels)
         return "".join(told.format())
 
     def attributes(self) -> dict[str, AnyValue]:
@@ -101,10 +102,21 @@ def _levels(stack: TracebackType | None) -> tuple[_Level, ...]:
     return tuple(found)
 
 
+def _is_plain(error: BaseException, message: str) -> bool:
+    """Whether there is nothing to tell but stack, type and message."""
+    return (
+        error.__cause__ is None
+        and error.__context__ is None
+        and message is not UNPRINTABLE
+        and not isinstance(error, _ELABORATE)
+        and not hasattr(error, "__notes__")
+    )
+
+
 @lru_cache(maxsize=64)
-def _text(levels: tuple[_Level, ...], last_lines: str) -> str:
+def _text(levels: tuple[_Level, ...], last_line: str) -> str:
     """Put a stack and what was raised together; the same text is the same object."""
-    return f"{_HEADER}{_stack(levels)}{last_lines}"
+    return f"{_HEADER}{_stack(levels)}{last_line}\n"
 
 
 @lru_cache(maxsize=256)

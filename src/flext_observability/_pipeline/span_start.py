@@ -40,19 +40,20 @@ from .tracing import Tracing
 
 _OWN_SCOPE = InstrumentationScope(C.SCOPE_NAME, "")
 _RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
-_LOW_64_BITS = (1 << 64) - 1
+LOW_64_BITS = (1 << 64) - 1
 _INTERNAL_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
+# What a start is made of, by the shortest names that do it.
 _variable = cast("ContextVar[Context]", CONTEXT_VARIABLE)
-_get_current = _variable.get if is_known() else Context
-_make_current = _variable.set if is_known() else Context
-_get_correlation_id = correlation_id_variable.get
-_get_context_attributes = attributes_variable.get
-_remember_root = known_traces.roots.append
-_put_key: Callable[[Context, str, object], None] = dict[str, object].__setitem__
-_new = object.__new__
-_random_bits = random.getrandbits
-_now_ns = time.time_ns
+get_current = _variable.get if is_known() else Context
+make_current = _variable.set if is_known() else Context
+get_correlation_id = correlation_id_variable.get
+get_context_attributes = attributes_variable.get
+remember_root = known_traces.roots.append
+put_key: Callable[[Context, str, object], None] = dict[str, object].__setitem__
+new_span = object.__new__
+random_bits = random.getrandbits
+now_ns = time.time_ns
 
 
 def is_possible() -> bool:
@@ -91,56 +92,56 @@ def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, obje
     Returns:
         The span, and the token that restores what was current.
     """
-    current = _get_current()
+    current = get_current()
     parent = current.get(SPAN_KEY)
     if type(parent) is RecordingSpan:
-        span = _new(RecordingSpan)
+        span = new_span(RecordingSpan)
         span.trace_id = parent.trace_id
-        span.span_id = _random_bits(64) or 1
+        span.span_id = random_bits(64) or 1
         span.parent_id = parent.span_id
         span.heritage = parent.heritage
         span.detail = None
     elif parent is None:
-        trace_id = _random_bits(128) or 1
-        if not shape.takes_all and trace_id & _LOW_64_BITS >= shape.tracing.bound:
-            return _left_out(current, trace_id, UNSAMPLED)
-        span = _new(RecordingSpan)
+        trace_id = random_bits(128) or 1
+        if not shape.takes_all and trace_id & LOW_64_BITS >= shape.tracing.bound:
+            return left_out(current, trace_id, UNSAMPLED)
+        span = new_span(RecordingSpan)
         span.trace_id = trace_id
-        span.span_id = span_id = _random_bits(64) or 1
+        span.span_id = span_id = random_bits(64) or 1
         span.parent_id = 0
         span.heritage = USUAL
         span.detail = None
-        _remember_root((trace_id, span_id, SAMPLED_RANDOM))
+        remember_root((trace_id, span_id, SAMPLED_RANDOM))
     else:
-        found = _under_foreign(shape, parent)
+        found = under_foreign(shape, parent)
         if isinstance(found, UnsampledSpan):
-            return _left_out(current, found.trace_id, found.heritage)
+            return left_out(current, found.trace_id, found.heritage)
         span = found
     span.shape = shape
-    span.correlation_id = _get_correlation_id()
-    stated = _get_context_attributes()
+    span.correlation_id = get_correlation_id()
+    stated = get_context_attributes()
     if stated is not None or not shape.has_room:
         _stamp(span, stated)
     context = Context(current)
-    _put_key(context, SPAN_KEY, span)
-    token = _make_current(context)
+    put_key(context, SPAN_KEY, span)
+    token = make_current(context)
     span.ended_ns = None
-    span.started_ns = _now_ns()
+    span.started_ns = now_ns()
     if shape.tracing.has_processors:
         shape.tracing.started(span, None)
     return span, token
 
 
-def _left_out(
+def left_out(
     current: Context, trace_id: int, heritage: Heritage
 ) -> tuple[UnsampledSpan, object]:
     """Make a span current that is not sampled."""
-    span = _new(UnsampledSpan)
+    span = new_span(UnsampledSpan)
     span.trace_id = trace_id
     span.heritage = heritage
     context = Context(current)
-    _put_key(context, SPAN_KEY, span)
-    return span, _make_current(context)
+    put_key(context, SPAN_KEY, span)
+    return span, make_current(context)
 
 
 def start_current_with(
@@ -148,9 +149,9 @@ def start_current_with(
 ) -> tuple[RecordingSpan | UnsampledSpan, object]:
     """Start a span with attributes of its own and make it current."""
     span = start(shape, None, attributes)
-    context = Context(_get_current())
-    _put_key(context, SPAN_KEY, span)
-    return span, _make_current(context)
+    context = Context(get_current())
+    put_key(context, SPAN_KEY, span)
+    return span, make_current(context)
 
 
 def _stamp(span: RecordingSpan, stated: Mapping[str, AnyValue] | None) -> None:
@@ -178,7 +179,7 @@ def start(
         links: Legal ones.
         start_time: Nanoseconds since the epoch; now when not given.
     """
-    parent = (_get_current() if context is None else context).get(SPAN_KEY)
+    parent = (get_current() if context is None else context).get(SPAN_KEY)
     offer = take_offer()
     span = (
         _identified(shape, parent)
@@ -204,20 +205,20 @@ def _dress(span: RecordingSpan, shape: SpanShape, attributes: Attributes) -> Non
     span.correlation_id = ""
     if attributes:
         span.begin_with(attributes)
-    span.correlation_id = _get_correlation_id()
-    stated = _get_context_attributes()
+    span.correlation_id = get_correlation_id()
+    stated = get_context_attributes()
     if attributes or stated is not None or not shape.has_room:
         _stamp(span, stated)
-    span.started_ns = _now_ns()
+    span.started_ns = now_ns()
 
 
 def _identified(shape: SpanShape, parent: object) -> RecordingSpan | UnsampledSpan:
     """Make a span with ids, under whatever the context holds as its span."""
     if type(parent) is not RecordingSpan:
-        return _under_foreign(shape, parent)
-    span = _new(RecordingSpan)
+        return under_foreign(shape, parent)
+    span = new_span(RecordingSpan)
     span.trace_id = parent.trace_id
-    span.span_id = _random_bits(64) or 1
+    span.span_id = random_bits(64) or 1
     span.parent_id = parent.span_id
     span.heritage = parent.heritage
     span.detail = None
@@ -226,32 +227,32 @@ def _identified(shape: SpanShape, parent: object) -> RecordingSpan | UnsampledSp
 
 def _root(shape: SpanShape, trace_id: int, flags: int) -> RecordingSpan | UnsampledSpan:
     """Make a span without a parent, if it is sampled."""
-    if trace_id & _LOW_64_BITS >= shape.tracing.bound:
+    if trace_id & LOW_64_BITS >= shape.tracing.bound:
         return _unsampled(trace_id, (flags & _RANDOM, NO_STATE))
-    span = _new(RecordingSpan)
+    span = new_span(RecordingSpan)
     span.trace_id = trace_id
-    span.span_id = span_id = _random_bits(64) or 1
+    span.span_id = span_id = random_bits(64) or 1
     span.parent_id = 0
     span.heritage = USUAL if flags == SAMPLED_RANDOM else (flags, NO_STATE)
     span.detail = None
-    _remember_root((trace_id, span_id, flags))
+    remember_root((trace_id, span_id, flags))
     return span
 
 
-def _under_foreign(shape: SpanShape, parent: object) -> RecordingSpan | UnsampledSpan:
+def under_foreign(shape: SpanShape, parent: object) -> RecordingSpan | UnsampledSpan:
     """Make a span under one that is not ours, or not sampled, or under none."""
     if type(parent) is UnsampledSpan:
         return _unsampled(parent.trace_id, parent.heritage)
     context = None if parent is None else _context_of(parent)
     if context is None:
-        return _root(shape, _random_bits(128) or 1, SAMPLED_RANDOM)
+        return _root(shape, random_bits(128) or 1, SAMPLED_RANDOM)
     trace_id, parent_id, is_remote, flags, state, _ = context
     is_usual = flags == SAMPLED_RANDOM and state is NO_STATE
     if not is_usual and not flags & SAMPLED:
         return _unsampled(trace_id, (flags & _RANDOM, state))
-    span = _new(RecordingSpan)
+    span = new_span(RecordingSpan)
     span.trace_id = trace_id
-    span.span_id = _random_bits(64) or 1
+    span.span_id = random_bits(64) or 1
     span.parent_id = parent_id
     span.parent_context = context
     span.detail = None
@@ -290,7 +291,7 @@ def _has_trace(parent: object) -> bool:
 
 
 def _unsampled(trace_id: int, heritage: Heritage) -> UnsampledSpan:
-    span = _new(UnsampledSpan)
+    span = new_span(UnsampledSpan)
     span.trace_id = trace_id
     span.heritage = heritage
     return span

@@ -59,11 +59,13 @@ class SpanShape:
     """What all spans of one operation share."""
 
     __slots__ = (
+        "__weakref__",
         "attributes",
         "dropped",
         "encoded",
         "has_room",
         "is_clean",
+        "is_special",
         "kind",
         "limits",
         "name",
@@ -94,6 +96,7 @@ class SpanShape:
         self.scope = scope
         self.tracing = tracing
         self.takes_all = tracing.takes_all
+        tracing.shapes.add(self)
         self.limits = tracing.limits
         self.attributes, self.dropped = within_limits(attributes, self.limits)
         most = self.limits.max_span_attributes
@@ -101,6 +104,9 @@ class SpanShape:
         self.has_room = (
             most is None or len(self.attributes) < most
         ) and C.ATTR_CORRELATION_ID not in self.attributes
+        # Processors of others are known by then, or are told of by the tracing.
+        self.is_special = tracing.has_processors or not self.has_room
+        """Whether starting a span takes more than the usual steps."""
         self.is_clean: bool | None = None
         """Whether name and attributes are legal and no secret; unknown at first."""
         self.encoded: tuple[bytes, bytes] | None = None

@@ -7,6 +7,7 @@ others, tracer configurators, another runtime context. Both give the same spans.
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
+from weakref import WeakSet
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
@@ -90,6 +91,8 @@ class Tracing:
         """Whether every root is sampled."""
         self._queues = tuple(queues)
         self._processors: tuple[SpanProcessor, ...] = ()
+        self.shapes: WeakSet[Any] = WeakSet()
+        """Of the spans; they must know when others come to see them."""
         self.has_processors = False
         """Whether others see the spans."""
         self.take: Put = self._take
@@ -100,6 +103,8 @@ class Tracing:
         """Let a guarded processor of the caller see every span."""
         self._processors = (*self._processors, processor)
         self._choose_take()
+        for shape in list(self.shapes):
+            shape.is_special = True
 
     def redirect(self, queues: Sequence[Put]) -> None:
         """Hand spans that end from now on elsewhere; nobody else sees them."""
