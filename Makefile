@@ -75,7 +75,7 @@ test-faults: $(VENV)/.dev ## kills, outages, full disks, bad clocks: the slow on
 	FLEXT_FIGURES=build/figures.txt $(BIN)/python scripts/test_faults.py -m 'slow or not slow'
 
 test-servers: $(VENV)/.servers ## against gunicorn, uvicorn and celery, which it installs
-	$(PYTEST) tests/faults/test_r18_servers.py
+	$(PYTEST) tests/faults/test_r18_servers.py tests/faults/test_r18_metrics.py
 
 test-fast: $(VENV)/.dev ## all tests on one Python, without coverage
 	$(PYTEST) --exitfirst
@@ -180,7 +180,7 @@ alertmanager-config: $(BIN)/python ## check Alertmanager's configuration and hav
 	@$(BIN)/python scripts/alertmanager_config.py
 
 ##@ Measure and ship
-.PHONY: bench bench-quick bench-peers build clean
+.PHONY: bench bench-server bench-quick bench-peers build clean
 bench: $(VENV)/.dev ## what everything costs against plain OpenTelemetry, into benchmarks/results.md; the contract's figures
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python benchmarks/bench_entities.py
@@ -196,6 +196,9 @@ bench-peers: $(VENV)/.dev .venvs/peers/.installed ## install Logfire, ddtrace an
 	.venvs/peers/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	.venvs/peers/bin/python -m pip install --quiet --group peers
 	@touch $@
+
+bench-server: $(VENV)/.servers ## /metrics, /health, and the middleware against contrib's
+	$(BIN)/python benchmarks/bench_server.py
 
 build: $(VENV)/.dev ## wheel and source distribution in dist/, requirements.txt for the image
 	$(BIN)/python scripts/export_requirements.py

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# It needs web servers of its own: `make test-servers`.
-APART = {"test_r18_servers.py"}
+# They need web servers of their own: `make test-servers`.
+APART = {"test_r18_metrics.py", "test_r18_servers.py"}
 NOTHING_COLLECTED = 5
 
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .asgi import FlextASGIMiddleware
     from .config import (
         FlextBaseSettings,
         FlextObservabilityConfig,
@@ -82,11 +83,13 @@ if TYPE_CHECKING:
     from .system import FlextMetricsCollector
     from .traces import FlextTrace
     from .typings import FlextObservabilityTypes
+    from .wsgi import FlextWSGIMiddleware
 
     __version__: str
 
 # Where each name is defined; the type checker's imports above say the same.
 _MODULES = {
+    "asgi": ("FlextASGIMiddleware",),
     "config": (
         "FlextBaseSettings",
         "FlextObservabilityConfig",
@@ -156,10 +159,12 @@ _MODULES = {
     "system": ("FlextMetricsCollector",),
     "traces": ("FlextTrace",),
     "typings": ("FlextObservabilityTypes",),
+    "wsgi": ("FlextWSGIMiddleware",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "FlextASGIMiddleware",
     "FlextAlert",
     "FlextAlertService",
     "FlextBaseSettings",
@@ -200,6 +205,7 @@ __all__ = [
     "FlextStructuredLogger",
     "FlextTrace",
     "FlextTracingService",
+    "FlextWSGIMiddleware",
     "ObservabilitySettings",
     "__version__",
     "flext_add_attributes",
@@ -245,6 +251,8 @@ def __getattr__(name: str) -> Any:
             # child a module lock that nobody releases.
             for verbs in _VERBS:
                 import_module(f"{__name__}.{verbs}")
+            # Stands above all that setup knows, and tells the running system of itself.
+            import_module(f"{__name__}.web.surface").install()
     else:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -79,6 +79,10 @@ SecretPairs = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(from_pai
 NumberList = Annotated[list[float], NoDecode, BeforeValidator(from_list)]
 
 
+def _is_one_word(text: str) -> bool:
+    return bool(text) and text.isprintable() and " " not in text
+
+
 def _fix(text: str) -> dict[str, Any]:
     """What the failure message tells the user to do."""
     return {"fix": text}
@@ -396,6 +400,35 @@ class FlextObservabilityConfig(BaseSettings):
         default=True, description="Whether such a streak raises an alert."
     )
 
+    server_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Where the operations server listens.",
+        json_schema_extra=_fix("Give an address such as 127.0.0.1, ::1 or 0.0.0.0."),
+    )
+    server_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        description="Port of the operations server in this process; none if unset.",
+        json_schema_extra=_fix("Give a port from 1 to 65535, usually 9464."),
+    )
+    server_token: SecretStr | None = Field(
+        default=None,
+        description="Bearer token of the operations server; secret.",
+        json_schema_extra=_fix("Give printable ASCII without spaces."),
+    )
+    server_allowed_hosts: TextList = Field(
+        default_factory=list[str],
+        description="Further names that may stand in Host and Origin.",
+        json_schema_extra=_fix("Give a list of host names, or '*' for any."),
+    )
+    server_metrics_dir: Path | None = Field(
+        default=None,
+        description="Directory in which processes behind one port join their metrics.",
+        json_schema_extra=_fix("Give the path of a directory of your own."),
+    )
+
     _instance: ClassVar["FlextObservabilityConfig | None"] = None
     # Fields whose value came from OTEL_*: a signal's own OTEL_* variable may win.
     _from_otel: frozenset[str] = PrivateAttr(default=frozenset())
@@ -457,12 +490,21 @@ class FlextObservabilityConfig(BaseSettings):
     def _check_file(cls, path: Path | None) -> Path | None:
         return None if path is None else Path(checked_pem(str(path)))
 
+    @field_validator("server_token")
+    @classmethod
+    def _check_token(cls, token: SecretStr | None) -> SecretStr | None:
+        text = None if token is None else token.get_secret_value()
+        if text is not None and not (text.isascii() and _is_one_word(text)):
+            message = "must be printable ASCII without spaces"
+            raise ValueError(message)
+        return token
+
     @field_validator("alertmanager_url", "push_gateway_url")
     @classmethod
     def _check_web_address(cls, address: str | None) -> str | None:
         return None if address is None else checked_web_address(address)
 
-    @field_validator("spool_dir", "service_discovery_dir")
+    @field_validator("spool_dir", "service_discovery_dir", "server_metrics_dir")
     @classmethod
     def _check_spool_dir(cls, path: Path | None) -> Path | None:
         # Absolute from the start: the program may change its directory.
@@ -610,7 +652,8 @@ def _explain(error: ValidationError, stated: Mapping[str, object]) -> str:
         return f"{reason}."  # a rule over several fields; it names them itself
     field = str(first["loc"][0])
     value = stated.get(field, variable_value(field))
-    secret = field == "headers" or (field in _ADDRESSES and "@" in str(value))
+    is_secret = field in {"headers", "server_token"}
+    secret = is_secret or (field in _ADDRESSES and "@" in str(value))
     shown = "" if secret else f", got {short_repr(value)}"
     origin = "" if field in stated else origin_of(field)
     info = FlextObservabilityConfig.model_fields.get(field)

@@ -119,6 +119,7 @@ class FlextObservabilityConstants:
     SCOPE_NAME: Final = "flext_observability"
     METRIC_OPERATION_DURATION: Final = "flext.operation.duration"
     METRIC_RECORDS: Final = "flext.telemetry.records"
+    METRIC_PENDING: Final = "flext.telemetry.pending"
     METRIC_SPOOL_USAGE: Final = "flext.telemetry.spool.usage"
     METRIC_SPOOL_LIMIT: Final = "flext.telemetry.spool.limit"
     EVENT_OPERATION_FAILED: Final = "flext.operation.failed"
@@ -163,6 +164,32 @@ class FlextObservabilityConstants:
     ATTR_EXCEPTION_ESCAPED: Final = "exception.escaped"
     ATTR_EXCEPTION_MESSAGE: Final = "exception.message"
     ATTR_EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+    # Those of served HTTP requests.
+    METRIC_SERVER_DURATION: Final = "http.server.request.duration"
+    ATTR_HTTP_METHOD: Final = "http.request.method"
+    ATTR_HTTP_METHOD_ORIGINAL: Final = "http.request.method_original"
+    ATTR_HTTP_ROUTE: Final = "http.route"
+    ATTR_HTTP_STATUS_CODE: Final = "http.response.status_code"
+    ATTR_URL_SCHEME: Final = "url.scheme"
+    ATTR_URL_PATH: Final = "url.path"
+    ATTR_URL_QUERY: Final = "url.query"
+    ATTR_SERVER_ADDRESS: Final = "server.address"
+    ATTR_SERVER_PORT: Final = "server.port"
+    ATTR_CLIENT_ADDRESS: Final = "client.address"
+    ATTR_PROTOCOL_VERSION: Final = "network.protocol.version"
+    ATTR_USER_AGENT: Final = "user_agent.original"
+    # Every other method is `_OTHER` there: a label must not have any number of values.
+    HTTP_METHODS: Final = frozenset(
+        {
+            *("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"),
+            *("QUERY", "TRACE"),
+        }
+    )
+    # Paths that the middleware leaves out of traces and durations, unless told others.
+    PROBE_PATHS: Final = (
+        *("/health", "/health/live", "/health/ready", "/healthz", "/livez", "/readyz"),
+        "/metrics",
+    )
 
     HEADER_CORRELATION_ID: Final = "X-Correlation-ID"
     CORRELATION_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")

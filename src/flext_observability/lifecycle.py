@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.sampling import Sampler
     from opentelemetry.trace import Tracer
+    from pydantic import SecretStr
 
     from ._pipeline.exporters import MemoryExporter
     from .config import FlextObservabilityConfig, ObservabilitySettings
@@ -84,6 +85,11 @@ class SetupFields(TypedDict, total=False):
     health_check_interval_s: float
     health_failure_threshold: int
     health_alert_on_failure: bool
+    server_host: str
+    server_port: int | None
+    server_token: "str | SecretStr | None"
+    server_allowed_hosts: str | Sequence[str]
+    server_metrics_dir: "str | Path | None"
 
 
 class FlextObservability:

@@ -21,7 +21,8 @@ from .correlation import (
 from .result import FlextResult
 
 
-def _header_name() -> str:
+def correlation_header() -> str:
+    """Give the name of the header that carries the correlation id."""
     config = runtime.current_config()
     return C.HEADER_CORRELATION_ID if config is None else config.correlation_id_header
 
@@ -50,7 +51,7 @@ class CorrelationScope:
         if self._headers is not None:
             try:
                 context, correlation_id = extract(
-                    self._headers, _header_name(), runtime.current_propagator()
+                    self._headers, correlation_header(), runtime.current_propagator()
                 )
                 self._tokens.append(attach(context))
             except Exception:  # noqa: BLE001 - whatever a caller sent, we serve him
@@ -137,7 +138,7 @@ def flext_inject_headers(
             f"headers must be a mapping of text, got {kind}"
         )
     try:
-        made = inject(own, _header_name(), runtime.current_propagator())
+        made = inject(own, correlation_header(), runtime.current_propagator())
     except Exception as error:  # noqa: BLE001 - headers of any kind of values
         return FlextResult[dict[str, str]].fail(
             f"headers cannot be made: {type(error).__name__}: {error}", exception=error

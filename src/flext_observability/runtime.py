@@ -36,6 +36,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+class Surface(Protocol):
+    """What a process shows of itself, beside the pipeline."""
+
+    def apply(self, config: "FlextObservabilityConfig | None") -> None:
+        """Serve what the settings say, ``None`` nothing; raise when that fails."""
+
+    def awake(self, config: "FlextObservabilityConfig") -> None:
+        """Begin in a forked child that has a pipeline of its own now."""
+
+    def share(self, config: "FlextObservabilityConfig") -> None:
+        """Join metrics with sibling processes, if the settings say so."""
+
+    def shared(self) -> Any:
+        """Give what joins them, ``None`` where nothing does."""
+
+    def after_fork(self) -> None:
+        """Let go, in a forked child, of what is the parent's."""
+
+
 _KEPT_LIMIT = 10_000
 
 
@@ -66,6 +86,10 @@ class _State:
         # of its gRPC channel would touch threads that do not exist here.
         self._inherited: list[Pipeline] = []
         self.is_asleep = False
+        # The operations server, which stands above: the door puts it here.
+        self.surface: Surface | None = None
+        # Who shows all metrics; while there is one, pipelines have them at hand.
+        self._viewers: WeakSet[Any] = WeakSet()
         self._followers_lock = ForkSafeLock()
         self._followers: WeakSet[Follower] = WeakSet()
 
@@ -129,12 +153,15 @@ class _State:
             known = former.extras.metric_readers
             release_readers([r for r in extras.metric_readers if r in known])
         try:
+            self._show(config)  # first: a port in use leaves nothing behind
             pipeline = build_pipeline(
                 config, extras, before_collection=measurements.collect
             )
             pipeline.start(former)
         except Exception:
             self._restore_readers(former, extras)
+            with suppress(Exception):
+                self._show(None if former is None else former.config)
             raise
         self._exchange(pipeline)
         self._key = key
@@ -157,7 +184,24 @@ class _State:
             if reader in extras.metric_readers:
                 former.meter_provider.add_metric_reader(reader)
 
+    def _show(self, config: "FlextObservabilityConfig | None") -> None:
+        if self.surface is not None:
+            self.surface.apply(config)
+
+    def open_page(self, viewer: object) -> None:
+        """Have all metrics at hand, in this pipeline and in those that follow.
+
+        Args:
+            viewer: Who shows them; it counts while it lives.
+        """
+        self._viewers.add(viewer)
+        pipeline = self.pipeline
+        if pipeline is not None:
+            pipeline.open_page()
+
     def _exchange(self, pipeline: "Pipeline | None") -> None:
+        if pipeline is not None and self._viewers:
+            pipeline.open_page()
         tracers, meters, loggers = self.proxies()
         self.pipeline = pipeline
         # Metrics first: an instrument may be used by what starts a span.
@@ -303,6 +347,8 @@ class _State:
         pipeline = self.pipeline
         if pipeline is not None:
             self._stop_bridge()
+            with suppress(Exception):
+                self._show(None)
             pipeline.close(deadline)
 
     def stop(self, deadline: float) -> str:
@@ -319,6 +365,8 @@ class _State:
             self._undo_executors()
             self._undo_executors = None
         self._stop_handling_signals()
+        with suppress(Exception):
+            self._show(None)
         pipeline.close(deadline)
         self._closed = pipeline
         self._exchange(None)
@@ -343,6 +391,8 @@ class _State:
         """
         renew_all()  # the hook of the locks may stand behind one of the program
         self._closed = None
+        if self.surface is not None:
+            self.surface.after_fork()
         if self.pipeline is None:
             return
         from ._pipeline.proxies import Awakening
@@ -392,6 +442,8 @@ class _State:
             pipeline.leave_page_to_parent()
             pipeline.start()
             self._exchange(pipeline)
+            if self.surface is not None:
+                self.surface.awake(parents.config)
 
 
 state = _State()
@@ -413,6 +465,8 @@ def _comparable(config: "FlextObservabilityConfig") -> dict[str, object]:
     values["headers"] = {
         name: secret.get_secret_value() for name, secret in config.headers.items()
     }
+    token = config.server_token
+    values["server_token"] = None if token is None else token.get_secret_value()
     environment = {k: v for k, v in os.environ.items() if k.startswith("OTEL_")}
     return {**values, "OTEL": environment}
 

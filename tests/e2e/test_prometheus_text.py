@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from tests.fixtures.programs import run_program
+from tests.fixtures.web import free_port
 
 PROMTOOL = shutil.which("promtool") or ""
 PROGRAM = """
@@ -65,3 +66,27 @@ def test_promtool_accepts_a_name_with_two_types() -> None:
         "shop_orders_gauge metric name should not include type 'gauge'"
     ]
     assert done.returncode == 3
+
+
+def test_promtool_finds_nothing_on_the_page_of_the_server() -> None:
+    """Instruments, recorded metrics, health, ledger and target info pass its checks."""
+    port = free_port()
+    page = run_program(
+        f"""
+        import urllib.request
+        import flext_observability as fo
+
+        fo.setup("shop", exporters=["memory"], server_port={port}).unwrap()
+        with fo.flext_span("work"):
+            fo.flext_counter("shop.hits").add(1, {{"a b": "c"}})
+            fo.flext_histogram("shop.wait.seconds", unit="s").record(0.1)
+        fo.flext_gauge("shop.level").set(2)
+        fo.FlextMetricsService().record_metric("shop.orders", 1, "", None, "counter")
+        check = fo.FlextHealthCheck(name="db", status="degraded")
+        fo.FlextHealthService().execute_health_check(check)
+        with urllib.request.urlopen("http://127.0.0.1:{port}/metrics") as answer:
+            print(answer.read().decode(), end="")
+        """
+    )
+    done = check(page.ok().stdout)
+    assert done.returncode == 0, done.stdout + done.stderr

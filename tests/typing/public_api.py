@@ -573,6 +573,22 @@ def figures(collector: fo.FlextMetricsCollector) -> None:
     assert_type(collector.collect("queue", lambda: 3), FlextResult[None])
 
 
+def servers() -> None:
+    """Middleware wraps any application and is one itself."""
+    asgi = fo.FlextASGIMiddleware(object(), excluded_paths=["/ping", "/internal/*"])
+    fo.FlextASGIMiddleware(asgi, trusts_callers=False)
+    wsgi = fo.FlextWSGIMiddleware(object(), trusts_callers=False)
+    fo.FlextWSGIMiddleware(wsgi, excluded_paths=["/ping"])
+    fo.FlextWSGIMiddleware(wsgi, exclude="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    setup(
+        server_host="127.0.0.1",
+        server_port=9464,
+        server_token="t",  # noqa: S106 - no secret of anybody
+        server_allowed_hosts=["shop.internal"],
+        server_metrics_dir="/run/shop",
+    )
+
+
 def rooms() -> None:
     """Platform, repository and the global facade."""
     platform = fo.FlextObservabilityPlatformV2({"service_name": "shop"})

@@ -1,4 +1,4 @@
-"""The README keeps its word: every block runs, every command in it exists."""
+"""The documents keep their word: every block runs, every command in them exists."""
 
 import importlib.util
 import re
@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+DOCUMENTS = (README, *sorted((ROOT / "docs").glob("*.md")))
 # ```python blocks, each with the `<!-- requires: package -->` line right above, if any.
 BLOCK = re.compile(
     r"(?:<!-- requires: (?P<requires>[\w, .]+) -->\n)?"
@@ -25,17 +26,19 @@ TARGET = re.compile(r"^([a-z][a-z0-9-]*):(?!=)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Block:
-    """One Python block of the README."""
+    """One Python block of a document."""
 
+    document: str
     line: int
     code: str
     requires: tuple[str, ...]
 
 
-def blocks() -> list[Block]:
-    text = README.read_text(encoding="utf-8")
+def blocks(document: Path) -> list[Block]:
+    text = document.read_text(encoding="utf-8")
     return [
         Block(
+            document=document.stem,
             line=text.count("\n", 0, match.start("code")),
             code=match["code"],
             requires=tuple(re.findall(r"[\w.]+", match["requires"] or "")),
@@ -46,13 +49,17 @@ def blocks() -> list[Block]:
 
 def commands(program: str) -> set[str]:
     """Return the words that follow a program's name, in blocks and inline."""
-    text = README.read_text(encoding="utf-8")
+    text = "\n".join(each.read_text(encoding="utf-8") for each in DOCUMENTS)
     places = [*CONSOLE.findall(text), *re.findall(r"`([^`\n]+)`", text)]
     word = re.compile(rf"(?:^|[\s/]){program} +([a-z][a-z0-9-]*)", re.MULTILINE)
     return {found for place in places for found in word.findall(place)}
 
 
-@pytest.mark.parametrize("block", blocks(), ids=lambda block: f"line-{block.line}")
+@pytest.mark.parametrize(
+    "block",
+    [block for document in DOCUMENTS for block in blocks(document)],
+    ids=lambda block: f"{block.document}-line-{block.line}",
+)
 def test_python_block_runs(block: Block, tmp_path: Path) -> None:
     """Each block runs alone in a fresh process, without a collector, quickly."""
     for package in block.requires:
@@ -71,11 +78,13 @@ def test_python_block_runs(block: Block, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_readme_has_blocks() -> None:
-    """The pattern finds the README's code: nothing passes by being overlooked."""
-    text = README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_no_block_is_overlooked(document: Path) -> None:
+    """The pattern finds all code: nothing passes by being overlooked."""
+    text = document.read_text(encoding="utf-8")
     fences = re.findall(r"^ *```python", text, re.MULTILINE)
-    assert len(blocks()) == len(fences) > 0
+    assert len(blocks(document)) == len(fences)
+    assert fences or document != README
 
 
 def test_make_verbs_exist() -> None:

@@ -86,6 +86,7 @@ class Pipeline:
     memory: MemoryExporter | None = None
     prometheus: PrometheusReader | None = None
     prometheus_address: tuple[str, int] = ("127.0.0.1", C.PORT_PROMETHEUS_EXPORTER)
+    page: PrometheusReader | None = None
     outlets: Outlets = field(default_factory=lambda: Outlets(Notices()))
     _foreign_thread: "ForeignThread" = field(
         default_factory=lambda: ForeignThread()  # noqa: PLW0108 - it is defined below
@@ -105,6 +106,8 @@ class Pipeline:
             if former is not None and address == self.prometheus_address:
                 former.stop_serving()  # at another address it stays until we have ours
             self._serve(self.prometheus)
+        elif self.config.server_port is not None:  # the operations server has one too
+            self.outlets.serving(self.config.server_host, self.config.server_port)
         self.outlets.start()
         if self.extras.all():
             self._foreign_thread.start()
@@ -112,6 +115,23 @@ class Pipeline:
         for route in self.routes:
             if has_orphans or route.signal is Signal.METRICS:
                 route.start()
+
+    def open_page(self) -> None:
+        """Have all metrics at hand for whoever shows them; they are kept from now on.
+
+        Each reader costs every measurement a little, so there is none unless asked for.
+        """
+        if self.page is not None or self.meter_provider is None:
+            return
+        self.page = self.prometheus
+        if self.page is None:
+            self.page = PrometheusReader(C.SCOPE_NAME, self.cleaner.metrics)
+            self.meter_provider.add_metric_reader(self.page)
+
+    def _close_page(self) -> None:
+        page, self.page = self.page, None
+        if page is not None and page is not self.prometheus and self.meter_provider:
+            self.meter_provider.remove_metric_reader(page)
 
     def stop_serving(self) -> None:
         """Free the port of the metrics page."""
@@ -202,6 +222,7 @@ class Pipeline:
         self._join(time.monotonic() + _JOIN_S)
         if self.spool is not None:
             self.spool.close()
+        self._close_page()
         self.stop_serving()
         self._say_what_is_left()
 

@@ -30,6 +30,8 @@ _SAY_EVERY_S = 60.0
 # Exponential buckets are merged to at most four per power of two: the bounds of every
 # coarser scale are among these, so the `le` values of a series hardly ever change.
 _FINEST_SCALE = 2
+# Series whose last exemplars are kept.
+_MARKS_LIMIT = 10_000
 _LARGEST_EXPONENT = 1024  # 2.0**1024 is beyond the largest float
 _SCOPE_LABELS = ("otel_scope_name", "otel_scope_version")
 # The names OpenMetrics reserves for a family, whether or not a sample uses them.
@@ -40,6 +42,7 @@ _RESERVED = {
 }
 _Histogram = otel.HistogramDataPoint | otel.ExponentialHistogramDataPoint
 _Point = otel.NumberDataPoint | _Histogram
+_Marks = dict[int, Exemplar]
 _Page = dict[str, tuple[Metric, dict[frozenset[tuple[str, str]], list[Sample]]]]
 
 
@@ -71,7 +74,10 @@ class PrometheusReader(otel.MetricReader):
         self._serving: tuple[WSGIServer, Thread, int] | None = None
         self._silent_until = 0.0
         self._registry = CollectorRegistry(support_collectors_without_names=True)
-        self._registry.register(_Collector(self._scrape))
+        self._registry.register(_Collector(self.families))
+        self._marks: dict[tuple[str, frozenset[tuple[str, str]]], _Marks] = {}
+        self.additive: set[str] = set()
+        """Gauges that are sums of what goes up and down: those of processes add up."""
 
     def text(self, openmetrics: bool = False) -> str:  # noqa: FBT001, FBT002
         """Collect; return OpenMetrics 1.0 with exemplars, or Prometheus 0.0.4 text."""
@@ -135,7 +141,8 @@ class PrometheusReader(otel.MetricReader):
                 words = "Prometheus scrape without %s: %s (%d left out so far)"
                 say(WARNING, words, what, error, self.skipped)
 
-    def _scrape(self) -> list[Metric]:
+    def families(self) -> list[Metric]:
+        """Collect; return all metrics as prometheus_client knows them."""
         page: _Page = {}
         with self._tolerance("all metrics"):
             # Scrapes wait for each other, but not for ever behind a hanging callback.
@@ -183,17 +190,43 @@ class PrometheusReader(otel.MetricReader):
         else:
             kind = "gauge"
         name = self._family(name, kind)
+        if kind == "gauge" and isinstance(metric.data, otel.Sum):
+            self.additive.add(name)
         labels = legal_labels(point.attributes or {}, reserved) | scope
         if isinstance(point, otel.NumberDataPoint):
             samples = [_number(name, labels, point, counter=kind == "counter")]
         else:
             samples = _histogram(name, labels, point)
-        family = Metric(name, legal_text(metric.description or ""), kind)
-        series = page.setdefault(name, (family, {}))[1]
+        if name not in page:
+            family = Metric(name, legal_text(metric.description or ""), kind)
+            page[name] = family, {}
+        series = page[name][1]
         key = frozenset(labels.items())
         if key in series and not isinstance(metric.data, otel.Gauge):
             samples = _sum(series[key], samples)
-        series[key] = samples
+        series[key] = self._marked((name, key), samples, bool(point.exemplars))
+
+    def _marked(
+        self,
+        series: tuple[str, frozenset[tuple[str, str]]],
+        samples: list[Sample],
+        is_new: bool,  # noqa: FBT001 - private
+    ) -> list[Sample]:
+        """Keep exemplars: the SDK gives each of them to one collection only."""
+        kept = self._marks.get(series)
+        if not is_new and kept is None:
+            return samples
+        kept = {} if kept is None else kept
+        for place, sample in enumerate(samples):
+            if sample.exemplar is not None:
+                kept[place] = sample.exemplar
+        if series not in self._marks and len(self._marks) >= _MARKS_LIMIT:
+            del self._marks[next(iter(self._marks))]
+        self._marks[series] = kept
+        return [
+            sample._replace(exemplar=kept.get(place))
+            for place, sample in enumerate(samples)
+        ]
 
     def _family(self, name: str, kind: str) -> str:
         """The name of a family, the same in every scrape: the first type keeps it."""

@@ -145,6 +145,11 @@ class Probes:
         with self._lock:
             return self._by_name.pop(name, None) is not None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no check is registered."""
+        return not self._by_name
+
     def run(self) -> list[FlextHealthCheck]:
         """Run all at once; it takes as long as the slowest, at most its timeout."""
         with self._lock:

@@ -145,10 +145,21 @@ def prometheus_text(rows: Iterable[Row]) -> str:
     """Render series as Prometheus text, format 0.0.4.
 
     Args:
-        rows: In the order of their last update: of two gauges that read the same, the
-            later one counts.
+        rows: As for :func:`prometheus_families`.
 
     https://prometheus.io/docs/instrumenting/exposition_formats/
+    """
+    registry = CollectorRegistry(support_collectors_without_names=True)
+    registry.register(_Page(prometheus_families(rows)))
+    return generate_latest(registry).decode()
+
+
+def prometheus_families(rows: Iterable[Row]) -> list[Metric]:
+    """Give series as what prometheus_client renders.
+
+    Args:
+        rows: In the order of their last update: of two gauges that read the same, the
+            later one counts.
     """
     rows = list(rows)
     names = _Names()
@@ -161,9 +172,7 @@ def prometheus_text(rows: Iterable[Row]) -> str:
         if key not in families:
             families[key] = _Family(*key, _help(row))
         families[key].add(row)
-    registry = CollectorRegistry(support_collectors_without_names=True)
-    registry.register(_Page([families[key].metric() for key in sorted(families)]))
-    return generate_latest(registry).decode()
+    return [families[key].metric() for key in sorted(families)]
 
 
 def _help(row: Row) -> str:

@@ -139,8 +139,7 @@ class FlextMetricsService:
         version = (os.getpid(), self._totals.version, calls)  # a fork keeps the page
         shown, text = self._totals.page
         if shown != version:
-            rows = [_operation_row(each) for each in runtime.operations().durations()]
-            text = prometheus_text([*rows, *self._totals.rows()])
+            text = prometheus_text(shown_rows(self.container))
             self._totals.page = (version, text)
         return FlextResult[str].ok(text)
 
@@ -203,6 +202,13 @@ class FlextMetricsService:
         self._totals.clear()
         self._shelf.clear()
         return FlextResult[None].ok(None)
+
+
+def shown_rows(container: "FlextContainer") -> list[Row]:
+    """Give what Prometheus is shown of a container: its totals, all monitored calls."""
+    rows = [_operation_row(each) for each in runtime.operations().durations()]
+    totals = container.store().part("metric totals", MetricTotals)
+    return [*rows, *totals.rows()]
 
 
 def _metric_of(
