@@ -15,6 +15,7 @@ from opentelemetry.trace import (
     SpanContext,
     SpanKind,
     TraceFlags,
+    TraceState,
 )
 from opentelemetry.util.types import AnyValue, Attributes
 
@@ -38,6 +39,8 @@ from .spans import (
 )
 from .tracing import Tracing
 
+Parts = tuple[int, int, bool, TraceFlags, TraceState, bool]
+"""What a context is made of."""
 _OWN_SCOPE = InstrumentationScope(C.SCOPE_NAME, "")
 _RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
 LOW_64_BITS = (1 << 64) - 1
@@ -270,8 +273,9 @@ def _context_of(parent: object) -> SpanContext | None:
     except AttributeError:  # no span at all
         return None
     # The last of its parts is whether it is valid; the property would cost a call.
-    is_parent = type(context) is SpanContext and tuple.__getitem__(context, 5)
-    return cast("SpanContext", context) if is_parent else None
+    if type(context) is not SpanContext or not cast("Parts", context)[5]:
+        return None
+    return context
 
 
 def _identified_by(
