@@ -6,7 +6,7 @@ import sys
 import time
 import types
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import runtime
 from ._pipeline.executors import MONITORED_MARK
@@ -14,6 +14,9 @@ from ._pipeline.values import clean_text
 from .calls import Call, CountedCall, begin, call_alone, call_otherwise, finish
 from .operation import Caller, Operation
 from .own_log import WARNING, say
+
+if TYPE_CHECKING:
+    from ._pipeline.pipeline import Pipeline
 
 _clock_ns = time.perf_counter_ns
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any]")
@@ -136,10 +139,32 @@ def _wrap_function(
 def _caller(operation: Operation) -> Caller:
     """Say how a plain function is called now."""
     if operation.shape is not None:
+        return _spanned.load()
+    return call_otherwise if runtime.is_running() else call_alone
+
+
+class _Spanned:
+    """How a function is called that has a span of our own: loaded by ``setup()``.
+
+    An import in another thread, while the program forks, would leave the child a lock
+    that nobody releases.
+    """
+
+    def follow(self, pipeline: "Pipeline | None") -> None:
+        """Load it where the pipeline makes such spans."""
+        if pipeline is not None and pipeline.tracing is not None:
+            self.load()
+
+    @staticmethod
+    def load() -> Caller:
+        """Load it, and give it."""
         from .spanned_calls import call_spanned
 
         return call_spanned
-    return call_otherwise if runtime.is_running() else call_alone
+
+
+_spanned = _Spanned()
+runtime.follow(_spanned)
 
 
 def _wrap_coroutine(

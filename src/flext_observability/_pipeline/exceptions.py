@@ -11,10 +11,11 @@ from types import CodeType, TracebackType
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
-from .values import UNPRINTABLE, clean_text, legal_stack
+from .values import TRUNCATED, UNPRINTABLE, clean_text, legal_stack
 
-# The last frames say where it broke; a runaway recursion has thousands.
-_FRAMES = 100
+# The last frames say where it broke; a runaway recursion has thousands. So many fill
+# what an attribute may hold.
+_FRAMES = 300
 
 
 _HEADER = "Traceback (most recent call last):\n"
@@ -24,6 +25,8 @@ _ELABORATE = (
 )
 # Of one level of a stack: its code, and where in it the program was.
 _Level = tuple[CodeType, int, int]
+# Stands where levels were left out.
+_CUT: _Level = compile("", "", "exec"), 0, 0
 
 
 class CapturedException:
@@ -93,13 +96,15 @@ class CapturedException:
 def _levels(stack: TracebackType | None) -> tuple[_Level, ...]:
     """Take down where the program was, outermost first, the last levels only."""
     found: deque[_Level] = deque(maxlen=_FRAMES)
+    count = 0
     while stack is not None:
         code = stack.tb_frame.f_code
         # Where sources are not files, the module's loader must be known later.
         linecache.lazycache(code.co_filename, stack.tb_frame.f_globals)
         found.append((code, stack.tb_lineno, stack.tb_lasti))
         stack = stack.tb_next
-    return tuple(found)
+        count += 1
+    return (_CUT, *found) if count > _FRAMES else tuple(found)
 
 
 def _is_plain(error: BaseException, message: str) -> bool:
@@ -122,11 +127,14 @@ def _text(levels: tuple[_Level, ...], last_line: str) -> str:
 @lru_cache(maxsize=256)
 def _stack(levels: tuple[_Level, ...]) -> str:
     """Format a stack; the text is kept, since exceptions come again and again."""
-    return "".join(_summaries(levels).format())
+    cut = f"  {TRUNCATED}\n" if levels[0] is _CUT else ""
+    return cut + "".join(_summaries(levels).format())
 
 
 def _summaries(levels: tuple[_Level, ...]) -> traceback.StackSummary:
-    return traceback.StackSummary.from_list([_summary(level) for level in levels])
+    return traceback.StackSummary.from_list(
+        [_summary(level) for level in levels if level is not _CUT]
+    )
 
 
 def _summary(level: _Level) -> traceback.FrameSummary:
