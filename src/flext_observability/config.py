@@ -1,7 +1,6 @@
 """Settings: arguments, environment variables, their precedence and their checks."""
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -639,7 +638,9 @@ def invalid_configuration(what: str) -> FlextResult[Any]:
 
 def _unknown(name: str) -> str:
     known = list(FlextObservabilityConfig.model_fields)
-    close = difflib.get_close_matches(name, known, n=1)
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
     hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(known)}."
     return f"{name}: unknown setting. {hint}"
 

@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from platformdirs import user_state_path
-
 from ..config import FlextObservabilityConfig
 from ..constants import DropReason, Signal
 from .endpoint import Endpoint
@@ -108,6 +106,8 @@ def open_spool(
 
 
 def _state_directory() -> Path:
+    from platformdirs import user_state_path
+
     return user_state_path("flext-observability", appauthor=False)
 
 

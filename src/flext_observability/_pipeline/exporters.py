@@ -14,7 +14,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from ..constants import Signal
 from .cleaning import Cleaner
-from .console import render_logs, render_metrics, render_traces
 from .encoding import message_encoder
 from .ledger import Ledger
 from .verdict import DELIVERED, Outcome, Verdict
@@ -59,6 +58,9 @@ class ConsoleDestination:
     _HOLD_SPANS = 2000
 
     def __init__(self, signal: Signal, stream: TextIO | None = None) -> None:
+        from . import console  # only where somebody watches
+
+        self._console = console
         self._signal = signal
         self._encode = message_encoder(signal)
         self._stream = stream
@@ -96,11 +98,14 @@ class ConsoleDestination:
     def _render(self, records: Sequence[Any]) -> str:
         request = self._encode(records)
         color = self._has_color()
+        console = self._console
         if self._signal is Signal.TRACES:
-            return render_traces(request.resource_spans, color=color)
-        if self._signal is Signal.METRICS:
-            return render_metrics(request.resource_metrics, color=color)
-        return render_logs(request.resource_logs, color=color)
+            text: str = console.render_traces(request.resource_spans, color=color)
+        elif self._signal is Signal.METRICS:
+            text = console.render_metrics(request.resource_metrics, color=color)
+        else:
+            text = console.render_logs(request.resource_logs, color=color)
+        return text
 
     def _has_color(self) -> bool:
         if os.environ.get("NO_COLOR"):

@@ -13,11 +13,11 @@ from ..environment import telemetry_is_disabled
 from .cleaning import Cleaner
 from .ledger import Notices, SignalLedger
 from .own_work import suppressor
-from .prometheus import PrometheusReader
 from .resource import is_instance_stated
 
 if TYPE_CHECKING:  # each is loaded when a setting names it
     from .alertmanager import AlertSender
+    from .prometheus import PrometheusReader
     from .pushgateway import MetricPusher
     from .target_file import TargetFile
 
@@ -158,7 +158,7 @@ def make_outlets(
 
 def make_pusher(
     config: FlextObservabilityConfig,
-    page: PrometheusReader,
+    page: "PrometheusReader",
     resource: Resource,
     notices: Notices,
 ) -> "MetricPusher":

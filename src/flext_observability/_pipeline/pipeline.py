@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
@@ -29,11 +29,13 @@ from .ledger import Ledger, Notices, SignalLedger
 from .log_lines import LineSink
 from .outlets import Outlets
 from .processors import LogQueue, SpanQueue
-from .prometheus import PrometheusReader
 from .route import Route
 from .spool import Spool
 from .spooled_route import SpooledRoute
 from .tracing import Tracing
+
+if TYPE_CHECKING:  # loaded where there is such a page
+    from .prometheus import PrometheusReader
 
 # How long a close waits for the ends of all threads.
 _JOIN_S = 0.1
@@ -84,9 +86,9 @@ class Pipeline:
     ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
     endpoints: dict[Signal, Endpoint] = field(default_factory=dict[Signal, Endpoint])
     memory: MemoryExporter | None = None
-    prometheus: PrometheusReader | None = None
+    prometheus: "PrometheusReader | None" = None
     prometheus_address: tuple[str, int] = ("127.0.0.1", C.PORT_PROMETHEUS_EXPORTER)
-    page: PrometheusReader | None = None
+    page: "PrometheusReader | None" = None
     outlets: Outlets = field(default_factory=lambda: Outlets(Notices()))
     _foreign_thread: "ForeignThread" = field(
         default_factory=lambda: ForeignThread()  # noqa: PLW0108 - it is defined below
@@ -125,6 +127,8 @@ class Pipeline:
             return
         self.page = self.prometheus
         if self.page is None:
+            from .prometheus import PrometheusReader
+
             self.page = PrometheusReader(C.SCOPE_NAME, self.cleaner.metrics)
             self.meter_provider.add_metric_reader(self.page)
 
@@ -139,7 +143,7 @@ class Pipeline:
         if self.prometheus is not None:
             self.prometheus.shutdown()
 
-    def _serve(self, reader: PrometheusReader) -> None:
+    def _serve(self, reader: "PrometheusReader") -> None:
         host, port = self.prometheus_address
         try:
             self.outlets.serving(host, reader.serve(host, port))

@@ -51,7 +51,6 @@ from .processors import (
     SpanQueue,
     count_points,
 )
-from .prometheus import PrometheusReader
 from .registry import named_by, registered
 from .resource import build_resource
 from .route import Bounds, Route
@@ -340,6 +339,8 @@ def _meter_provider(
         elif name == "prometheus":
             pipeline.prometheus_address = _prometheus_address()
             clean = pipeline.cleaner.metrics
+            from .prometheus import PrometheusReader
+
             pipeline.prometheus = PrometheusReader(C.SCOPE_NAME, clean)
             readers.append(pipeline.prometheus)
         else:
@@ -347,6 +348,8 @@ def _meter_provider(
     if pipeline.config.push_gateway_url:
         page = pipeline.prometheus
         if page is None:
+            from .prometheus import PrometheusReader
+
             page = PrometheusReader(C.SCOPE_NAME, pipeline.cleaner.metrics)
             readers.append(page)
         pipeline.outlets.pusher = make_pusher(
