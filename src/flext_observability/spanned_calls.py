@@ -73,8 +73,12 @@ def call_spanned(  # noqa: C901, PLR0915 - written out; see the module's text
     elif parent is None:
         trace_id = random_bits(128) or 1
         if not shape.takes_all and trace_id & LOW_64_BITS >= shape.tracing.bound:
-            left = left_out(current, trace_id, UNSAMPLED)
-            return call_counted(function, operation, args, kwargs, *left)
+            left = new_span(UnsampledSpan)
+            left.trace_id, left.heritage = trace_id, UNSAMPLED
+            context = Context(current)
+            put_key(context, SPAN_KEY, left)
+            token = make_current(context)
+            return call_counted(function, operation, args, kwargs, left, token)
         span = new_span(RecordingSpan)
         span.trace_id = trace_id
         span.span_id = span_id = random_bits(64) or 1
@@ -85,8 +89,8 @@ def call_spanned(  # noqa: C901, PLR0915 - written out; see the module's text
     else:
         found = under_foreign(shape, parent)
         if isinstance(found, UnsampledSpan):
-            left = left_out(current, found.trace_id, found.heritage)
-            return call_counted(function, operation, args, kwargs, *left)
+            there = left_out(current, found.trace_id, found.heritage)
+            return call_counted(function, operation, args, kwargs, *there)
         span = found
     span.shape = shape
     span.correlation_id = get_correlation_id()
