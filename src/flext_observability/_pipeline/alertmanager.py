@@ -8,14 +8,14 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..constants import DropReason
 from ..entities import FlextAlert
-from ..locks import ForkSafeLock
 from .alert_book import AlertBook, Telling
+from .background import BackgroundThread
 from .bell import Bell
 from .cleaning import Cleaner
 from .ledger import Ledger, Notices
@@ -75,8 +75,7 @@ class AlertSender:
         """Counts changes of alerts: one that fires, one that is resolved."""
         self._book = AlertBook(self.ledger)
         self._bell = Bell()
-        self._lock = ForkSafeLock()
-        self._thread: threading.Thread | None = None
+        self._thread = BackgroundThread("flext-alertmanager", self._run)
         self._failures = 0
         self._retry_at = 0.0
         self._trouble: str | None = None
@@ -109,18 +108,7 @@ class AlertSender:
         self._bell.ring()
 
     def _start(self) -> bool:
-        with self._lock:
-            if not self._is_running() and not self._is_stopped:
-                thread = threading.Thread(
-                    target=self._run, name="flext-alertmanager", daemon=True
-                )
-                self._thread = thread
-                with suppress(RuntimeError):  # the interpreter is leaving
-                    thread.start()
-        return self._is_running()
-
-    def _is_running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return False if self._is_stopped else self._thread.start()
 
     def take_over(self, former: "AlertSender") -> None:
         """Go on telling what another one has open."""
@@ -176,11 +164,7 @@ class AlertSender:
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread's end."""
-        thread = self._thread
-        if thread is None or not thread.is_alive():
-            return
-        if thread is not threading.current_thread():
-            thread.join(timeout_s)
+        self._thread.join(timeout_s)
 
     def abandon(self) -> None:
         """Do nothing any more: in a forked child, all of this is the parent's."""

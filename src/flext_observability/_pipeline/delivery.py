@@ -2,12 +2,12 @@
 
 import math
 import random
-import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 from ..constants import Signal
+from .background import BackgroundThread
 from .bell import Bell
 from .ledger import Ledger, Notices
 from .otlp_split import Piece, halves, shortened
@@ -85,8 +85,7 @@ class Delivery:
         self._bell = Bell()  # there is something to do
         self._full = Bell()  # there is enough to send, or somebody waits
         self._hurry = Bell()  # cut pauses of our own short
-        self._lock = threading.RLock()
-        self._thread: threading.Thread | None = None
+        self._thread = BackgroundThread(f"flext-{signal.value}", self._run)
         self._waiting = 0  # records since the last time the spool was empty
         self._deadline = math.inf
         self._is_closing = False
@@ -108,23 +107,12 @@ class Delivery:
 
     def start(self) -> bool:
         """Start the thread unless it runs; say whether it does."""
-        if self.is_running():
-            return True
-        with self._lock:
-            if not self.is_running() and not self._is_stopped:
-                thread = threading.Thread(
-                    target=self._run, name=f"flext-{self._signal.value}", daemon=True
-                )
-                # Interpreter shutdown refuses threads; `close` still drains the spool.
-                # Known before it runs: a signal handler may raise out of `start`.
-                self._thread = thread
-                with suppress(RuntimeError):
-                    thread.start()
-        return self.is_running()
+        # Interpreter shutdown refuses threads; `close` still drains the spool.
+        return self.is_running() if self._is_stopped else self._thread.start()
 
     def is_running(self) -> bool:
         """Whether the thread was started and lives."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread.is_running()
 
     def notify(self, count: int) -> None:
         """Learn that records came into the spool."""
@@ -170,11 +158,7 @@ class Delivery:
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread's end."""
-        thread = self._thread
-        if thread is None or not thread.is_alive():
-            return
-        if thread is not threading.current_thread():
-            thread.join(timeout_s)
+        self._thread.join(timeout_s)
 
     # -- the thread
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..constants import DropReason, Signal
+from .background import BackgroundThread
 from .bell import Bell
 from .encoding import BatchEncoder
 from .ledger import Ledger, Notices
@@ -392,10 +393,9 @@ class Writer:
         self.spool = spool
         self._delay_s = delay_s
         self._intakes: list[Intake[object]] = []
-        self._lock = threading.RLock()
         self._bell = Bell()  # a record came into an empty queue
         self._hurry = Bell()  # there is enough, or somebody waits
-        self._thread: threading.Thread | None = None
+        self._thread = BackgroundThread("flext-writer", self._loop)
         self._is_stopped = False
 
     def add(self, intake: "Intake[T]") -> None:
@@ -407,22 +407,11 @@ class Writer:
 
         Interpreter shutdown refuses threads: whoever puts a record writes it then.
         """
-        if self.is_running():
-            return True
-        with self._lock:
-            if not self.is_running() and not self._is_stopped:
-                thread = threading.Thread(
-                    target=self._loop, name="flext-writer", daemon=True
-                )
-                # Known before it runs: a signal handler may raise out of `start`.
-                self._thread = thread
-                with suppress(RuntimeError):
-                    thread.start()
-        return self.is_running()
+        return self.is_running() if self._is_stopped else self._thread.start()
 
     def is_running(self) -> bool:
         """Whether the thread was started and lives."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread.is_running()
 
     def ring(self) -> None:
         """Write soon."""
@@ -440,11 +429,7 @@ class Writer:
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread's end."""
-        thread = self._thread
-        if thread is None or not thread.is_alive():
-            return
-        if thread is not threading.current_thread():
-            thread.join(timeout_s)
+        self._thread.join(timeout_s)
 
     def _loop(self) -> None:
         while not self._is_stopped:

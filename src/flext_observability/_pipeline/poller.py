@@ -3,8 +3,9 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 
+from .background import BackgroundThread
 from .bell import Bell
 from .own_work import own_work
 
@@ -36,26 +37,16 @@ class Poller:
         self._is_asked = False
         self._is_stopped = False
         self._done = threading.Event()
-        self._lock = threading.RLock()
-        self._thread: threading.Thread | None = None
+        self._thread = BackgroundThread("flext-collect", self._run)
 
     def start(self) -> None:
         """Start the thread, if there is something to poll and a thread to be had."""
-        if self._poll is None or self.is_running():
-            return
-        with self._lock:
-            if not self.is_running() and not self._is_stopped:
-                thread = threading.Thread(
-                    target=self._run, name="flext-collect", daemon=True
-                )
-                # Known before it runs: a signal handler may raise out of `start`.
-                self._thread = thread
-                with suppress(RuntimeError):  # the interpreter is leaving
-                    thread.start()
+        if self._poll is not None and not self._is_stopped:
+            self._thread.start()
 
     def is_running(self) -> bool:
         """Whether the thread was started and lives."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread.is_running()
 
     def collect(self, deadline: float) -> bool:
         """Poll now, in the thread if it runs, and wait for it until the deadline.
@@ -80,11 +71,7 @@ class Poller:
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread's end."""
-        thread = self._thread
-        if thread is None or not thread.is_alive():
-            return
-        if thread is not threading.current_thread():
-            thread.join(timeout_s)
+        self._thread.join(timeout_s)
 
     def _run(self) -> None:
         due = time.monotonic() + self._interval_s

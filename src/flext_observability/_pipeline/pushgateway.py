@@ -7,11 +7,12 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from urllib.parse import quote
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from .background import BackgroundThread
 from .bell import Bell
 from .ledger import Notices
 from .own_work import own_work
@@ -78,7 +79,7 @@ class MetricPusher:
         self._suppressed = suppressed
         self._bell = Bell()
         self._turn = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread = BackgroundThread("flext-push", self._run)
         self._trouble: str | None = None
         self._closing_until: float | None = None
         self._is_done = threading.Event()
@@ -91,10 +92,7 @@ class MetricPusher:
 
     def start(self) -> None:
         """Start the thread, if there is one to be had."""
-        thread = threading.Thread(target=self._run, name="flext-push", daemon=True)
-        self._thread = thread
-        with suppress(RuntimeError):
-            thread.start()
+        self._thread.start()
 
     def push(self, timeout_s: float) -> str:
         """Push now, in the calling thread.
@@ -139,18 +137,14 @@ class MetricPusher:
         if self._is_abandoned:
             return
         self.begin_close(deadline)
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread.is_running():
             self._is_done.wait(max(0.0, deadline - time.monotonic()))
         else:
             self._push_last(deadline)
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread's end."""
-        thread = self._thread
-        if thread is None or not thread.is_alive():
-            return
-        if thread is not threading.current_thread():
-            thread.join(timeout_s)
+        self._thread.join(timeout_s)
 
     def abandon(self) -> None:
         """Do nothing any more: in a forked child, all of this is the parent's."""
