@@ -5,12 +5,13 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import cast
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
+    Span,
     SpanContext,
     SpanKind,
     TraceFlags,
@@ -254,10 +255,9 @@ def _under_foreign(shape: SpanShape, parent: object) -> RecordingSpan | Unsample
 
 def _context_of(parent: object) -> SpanContext | None:
     """Give the context of a span that is not ours, ``None`` where there is none."""
-    try:
-        context: Any = parent.get_span_context()  # type: ignore[attr-defined]
-    except AttributeError:  # no span at all
-        return None
+    if not isinstance(parent, Span):
+        return None  # as `get_current_span` has it
+    context = parent.get_span_context()
     if type(context) is not SpanContext:
         return None
     return context if context.is_valid else None

@@ -546,10 +546,10 @@ class RecordingSpan(ReadableSpan, Span):
         stack: TracebackType | None,
     ) -> None:
         """End it; an exception is recorded and passes through."""
-        if isinstance(error, Exception) and self.ended_ns is None:
+        if error is not None and self.ended_ns is None:
             detail = self.detail or _NO_DETAIL
             if detail.records_errors:
-                self.record_exception(error)
+                self.record_exception(error, escaped=True)
             if detail.marks_errors:
                 text = f"{type(error).__name__}: {clean_text(error)}"
                 self.set_status(Status(StatusCode.ERROR, text))
