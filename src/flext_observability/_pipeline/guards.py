@@ -54,7 +54,8 @@ class GuardedSpan(_Span):
     def set_attribute(self, key: Any, value: Any) -> None:
         """Set an attribute; any value."""
         try:
-            super().set_attribute(key, legal_attribute(value))
+            name = key if type(key) is str else clean_text(key)
+            super().set_attribute(name, legal_attribute(value))
         except Exception:  # noqa: BLE001 - whatever the value raises
             with suppress(Exception):
                 super().set_attribute(clean_text(key), clean_value(value))
@@ -78,13 +79,10 @@ class GuardedSpan(_Span):
             with suppress(Exception):
                 super().add_link(context, clean_attributes(attributes))
 
-    def set_status(self, status: Any, description: str | None = None) -> None:
+    def set_status(self, status: Any, description: Any = None) -> None:
         """Set the status; any description."""
-        try:
-            super().set_status(status, description)
-        except Exception:  # noqa: BLE001 - whatever the description raises
-            with suppress(Exception):
-                super().set_status(status, clean_text(description))
+        with suppress(Exception):
+            super().set_status(status, _text(description))
 
     def record_exception(
         self,

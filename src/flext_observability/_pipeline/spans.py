@@ -395,7 +395,9 @@ class RecordingSpan(ReadableSpan, Span):
         )
         for key, value in made.items():
             self._keep(key, value, most)
-        self.detailed().dropped += made.dropped
+        if made.dropped:
+            self._writable()  # what is dropped is counted beside what is kept
+            self.detailed().dropped += made.dropped
 
     def _keep(self, key: str, value: Any, most: int | None) -> None:
         """Set a legal attribute as the SDK does: the oldest one makes room."""
