@@ -182,8 +182,6 @@ class Inspects(SpanProcessor):
                     span.dropped_links,
                 ),
                 "scope": (scope.name, scope.version, scope.schema_url),
-                "info": span.instrumentation_info is None
-                or span.instrumentation_info.name,
                 "resource": span.resource.attributes["service.name"],
                 "parent": None if span.parent is None else span.parent.is_remote,
                 "json": told["name"],
@@ -204,8 +202,6 @@ def test_everything_a_span_answers(http_collector: Collector) -> None:
             span.add_link(span.get_span_context(), {"c": 2})
             with tracer.start_as_current_span("child") as child:
                 child.set_status(StatusCode.ERROR, "no")
-        for found in inspects.seen:
-            found.pop("info")  # deprecated since 1.11
         seen.append(inspects.seen)
     assert seen[0] == seen[1]
 

@@ -119,11 +119,15 @@ def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, obje
         _stamp(span, stated)
     context = Context(current)
     _put_key(context, SPAN_KEY, span)
-    token = _make_current(context)
     span.ended_ns = None
-    span.started_ns = _now_ns()
-    if shape.tracing.has_processors:
-        shape.tracing.started(span, None)
+    try:
+        token = _make_current(context)
+        span.started_ns = _now_ns()
+        if shape.tracing.has_processors:
+            shape.tracing.started(span, None)
+    except BaseException:  # of a signal handler: nobody else knows of the switch
+        _make_current(current)
+        raise
     return span, token
 
 
