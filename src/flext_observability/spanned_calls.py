@@ -34,7 +34,7 @@ from ._pipeline.spans import (
     RecordingSpan,
     UnsampledSpan,
 )
-from .calls import call_started, finish
+from .calls import abandon, call_started, finish
 from .operation import Operation
 from .result import FlextResult
 
@@ -43,7 +43,7 @@ _clock_ns = time.perf_counter_ns
 _RESULT: type[object] = FlextResult
 
 
-def call_spanned(  # noqa: C901, PLR0915 - written out; see the module's text
+def call_spanned(  # noqa: C901, PLR0912, PLR0915 - written out; see the module's text
     function: Callable[..., Any],
     operation: Operation,
     args: tuple[Any, ...],
@@ -97,37 +97,46 @@ def call_spanned(  # noqa: C901, PLR0915 - written out; see the module's text
     span.ended_ns = None
     context = Context(current)
     put_key(context, SPAN_KEY, span)
-    token = make_current(context)
+    token: object = None
     span.started_ns = now_ns()
-    began_ns = _clock_ns()
     try:
-        # Passing keywords on costs a dict, also where there are none.
-        value: Any = function(*args, **kwargs) if kwargs else function(*args)
-    except BaseException as error:
-        finish(operation, span, token, _clock_ns() - began_ns, None, error)
+        token = make_current(context)
+        began_ns = _clock_ns()
+        try:
+            # Passing keywords on costs a dict, also where there are none.
+            value: Any = function(*args, **kwargs) if kwargs else function(*args)
+        except BaseException as error:
+            finish(operation, span, token, _clock_ns() - began_ns, None, error)
+            raise
+        duration_ns = _clock_ns() - began_ns
+        series = operation.succeeded
+        pending = series.pending
+        if (
+            type(value) is _RESULT
+            or duration_ns > series.high
+            or len(pending) >= PENDING_LIMIT
+        ):
+            finish(operation, span, token, duration_ns, value)
+            return value
+        # -- as in `finish`
+        pending.append(duration_ns)
+        try:
+            reset_current(token)
+        except (ValueError, RuntimeError):
+            leave(token, span)
+        if span.ended_ns is None:
+            span.ended_ns = span.started_ns + duration_ns
+            try:  # noqa: SIM105 - `suppress` would cost a sixth of the whole
+                shape.tracing.take(span)
+            except Exception:  # noqa: BLE001, S110 - telemetry never stops the host's call
+                pass
+    except BaseException:
+        if span.ended_ns is None:  # a signal handler raised while we were at work
+            if token is None:
+                make_current(current)
+            else:
+                abandon(span, token)
         raise
-    duration_ns = _clock_ns() - began_ns
-    series = operation.succeeded
-    pending = series.pending
-    if (
-        type(value) is _RESULT
-        or duration_ns > series.high
-        or len(pending) >= PENDING_LIMIT
-    ):
-        finish(operation, span, token, duration_ns, value)
-        return value
-    # -- as in `finish`
-    pending.append(duration_ns)
-    try:
-        reset_current(token)
-    except (ValueError, RuntimeError):
-        leave(token, span)
-    if span.ended_ns is None:
-        span.ended_ns = span.started_ns + duration_ns
-        try:  # noqa: SIM105 - `suppress` would cost a sixth of the whole
-            shape.tracing.take(span)
-        except Exception:  # noqa: BLE001, S110 - telemetry never stops the host's call
-            pass
     return value
 
 
@@ -140,25 +149,33 @@ def call_counted(
     token: object,
 ) -> Any:
     """Call a function whose span is left out by the sampler: the call still counts."""
-    began_ns = _clock_ns()
+    is_over = False
     try:
-        value: Any = function(*args, **kwargs) if kwargs else function(*args)
-    except BaseException as error:
-        finish(operation, span, token, _clock_ns() - began_ns, None, error)
+        began_ns = _clock_ns()
+        try:
+            value: Any = function(*args, **kwargs) if kwargs else function(*args)
+        except BaseException as error:
+            is_over = True
+            finish(operation, span, token, _clock_ns() - began_ns, None, error)
+            raise
+        duration_ns = _clock_ns() - began_ns
+        series = operation.succeeded
+        pending = series.pending
+        is_over = True
+        if (
+            type(value) is _RESULT
+            or duration_ns > series.high
+            or len(pending) >= PENDING_LIMIT
+        ):
+            finish(operation, span, token, duration_ns, value)
+            return value
+        pending.append(duration_ns)
+        try:
+            reset_current(token)
+        except (ValueError, RuntimeError):
+            leave(token, span)
+    except BaseException:
+        if not is_over:  # a signal handler raised while we were at work
+            leave(token, span)
         raise
-    duration_ns = _clock_ns() - began_ns
-    series = operation.succeeded
-    pending = series.pending
-    if (
-        type(value) is _RESULT
-        or duration_ns > series.high
-        or len(pending) >= PENDING_LIMIT
-    ):
-        finish(operation, span, token, duration_ns, value)
-        return value
-    pending.append(duration_ns)
-    try:
-        reset_current(token)
-    except (ValueError, RuntimeError):
-        leave(token, span)
     return value

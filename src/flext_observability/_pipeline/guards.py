@@ -54,7 +54,8 @@ class GuardedSpan(_Span):
     def set_attribute(self, key: Any, value: Any) -> None:
         """Set an attribute; any value."""
         try:
-            super().set_attribute(key, legal_attribute(value))
+            name = key if type(key) is str else clean_text(key)
+            super().set_attribute(name, legal_attribute(value))
         except Exception:  # noqa: BLE001 - whatever the value raises
             with suppress(Exception):
                 super().set_attribute(clean_text(key), clean_value(value))
@@ -78,13 +79,10 @@ class GuardedSpan(_Span):
             with suppress(Exception):
                 super().add_link(context, clean_attributes(attributes))
 
-    def set_status(self, status: Any, description: str | None = None) -> None:
+    def set_status(self, status: Any, description: Any = None) -> None:
         """Set the status; any description."""
-        try:
-            super().set_status(status, description)
-        except Exception:  # noqa: BLE001 - whatever the description raises
-            with suppress(Exception):
-                super().set_status(status, clean_text(description))
+        with suppress(Exception):
+            super().set_status(status, _text(description))
 
     def record_exception(
         self,
@@ -109,12 +107,13 @@ class GuardedSpan(_Span):
         stack: TracebackType | None,
     ) -> None:
         """End the span; an exception is recorded and passes through."""
-        if isinstance(error, Exception):
+        if error is not None:
             note_error(
                 self,
                 error,
                 record=self._record_exception,
                 set_status=self._set_status_on_exception,
+                escaped=True,
             )
         with suppress(Exception):
             self.end()
@@ -127,13 +126,29 @@ def guarded_span(span: Span) -> Span:
     return span
 
 
-def note_error(span: Span, error: Exception, *, record: bool, set_status: bool) -> None:
-    """Put an exception that leaves the span on it, as the SDK does."""
+def note_error(
+    span: Span,
+    error: BaseException,
+    *,
+    record: bool,
+    set_status: bool,
+    escaped: bool = False,
+) -> None:
+    """Put an exception that leaves the span on it, as the SDK does.
+
+    Args:
+        span: That it leaves.
+        error: What leaves it.
+        record: Whether it becomes an event.
+        set_status: Whether the span has failed.
+        escaped: What the event says; the SDK says so of a span that is a context
+            manager itself, and not of one that is made current.
+    """
     with suppress(Exception):
         if not span.is_recording():
             return
         if record:
-            span.record_exception(error)
+            span.record_exception(error, escaped=escaped)
         if set_status:
             text = f"{type(error).__name__}: {clean_text(error)}"
             span.set_status(Status(StatusCode.ERROR, text))

@@ -146,12 +146,15 @@ def _own(span: RecordingSpan) -> bytes:
     if detail is not None or span.heritage is not USUAL:
         return _own_with_detail(span, detail or SpanDetail(), name, shared)
     trace_id, parent_id, told = span.trace_id, span.parent_id, span.correlation_id
+    began_ns = span.started_ns
     return b"".join(
         (
             _pack_ids(0x0A10, trace_id >> 64, trace_id & _LOW_64, 0x1208, span.span_id),
             _pack_parent(0x2208, parent_id) if parent_id else b"",
             name,
-            _pack_times(0x39, span.started_ns, 0x41, span.ended_ns),
+            _pack_times(0x39, began_ns, 0x41, span.ended_ns)
+            if began_ns
+            else times(began_ns, span.ended_ns),
             shared,
             _correlation(told) if told else b"",
             _PLAIN_END,
@@ -175,7 +178,7 @@ def _own_with_detail(
         trace_state_field(span.heritage[1]),
         parent_field(span.parent_id) if span.parent_id else b"",
         name,
-        _pack_times(0x39, span.started_ns, 0x41, span.ended_ns),
+        times(span.started_ns, span.ended_ns),
         shared,
         events_bytes(span.events),
         count_field(DROPPED_EVENTS, span.dropped_events),

@@ -117,6 +117,10 @@ class GuardedSpanProcessor(SpanProcessor):
         except Exception as error:  # noqa: BLE001 - foreign code
             self._report(self._inner, error)
 
+    def shutdown(self) -> None:
+        """Pass on, for whoever shuts the provider down directly."""
+        self._inner.shutdown()
+
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Pass on."""
         return self._inner.force_flush(timeout_millis)

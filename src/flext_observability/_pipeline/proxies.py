@@ -187,10 +187,12 @@ class TracerProxy(trace.Tracer):
             led = legal_links(links) if links else ()
             span = start(shape, context, legal, led, start_time)
         except Exception:  # noqa: BLE001 - whatever the values raise
-            text = clean_text(name)
-            shape = SpanShape(text, SpanKind.INTERNAL, None, self._scope, tracing)
+            shape = self._shape(tracing, name, kind)
             legal, led = clean_attributes(attributes), legal_links(links)
-            span = start(shape, None, legal, led)
+            try:
+                span = start(shape, context, legal, led, start_time)
+            except Exception:  # noqa: BLE001 - the context is none
+                span = start(shape, None, legal, led, start_time)
         if type(span) is RecordingSpan:
             if not record_exception:
                 span.detailed().records_errors = False
@@ -204,6 +206,8 @@ class TracerProxy(trace.Tracer):
         legal_kind = found if isinstance(found, SpanKind) else SpanKind.INTERNAL
         text = name if type(name) is str else clean_text(name)
         shape = SpanShape(text, legal_kind, None, self._scope, tracing)
+        if text is not name or legal_kind is not kind:
+            return shape  # what is none may not be hashable, or equal another name
         if len(self._shapes) >= _SHAPES_KEPT:
             self._shapes.clear()
         return self._shapes.setdefault((name, kind), shape)
@@ -229,8 +233,9 @@ class TracerProxy(trace.Tracer):
             set_status_on_exception=set_status_on_exception,
         )
         try:
+            led = legal_links(links) if links else ()
             return guarded_span(
-                start_span(attributes=legal_attributes(attributes), links=links or ())
+                start_span(attributes=legal_attributes(attributes), links=led)
             )
         except Exception:  # noqa: BLE001 - whatever the values raise
             legal = clean_attributes(attributes)

@@ -127,11 +127,15 @@ def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, obje
         _stamp(span, stated)
     context = Context(current)
     put_key(context, SPAN_KEY, span)
-    token = make_current(context)
     span.ended_ns = None
     span.started_ns = now_ns()
-    if shape.tracing.has_processors:
-        shape.tracing.started(span, None)
+    try:
+        token = make_current(context)
+        if shape.tracing.has_processors:
+            shape.tracing.started(span, None)
+    except BaseException:  # of a signal handler: nobody else knows of the switch
+        make_current(current)
+        raise
     return span, token
 
 
@@ -268,14 +272,26 @@ def under_foreign(shape: SpanShape, parent: object) -> RecordingSpan | Unsampled
 
 def _context_of(parent: object) -> SpanContext | None:
     """Give the context of a span that is not ours, ``None`` where there is none."""
-    try:
-        context: object = cast("Span", parent).get_span_context()
-    except AttributeError:  # no span at all
+    kind = type(parent)
+    # As `get_current_span` has it; asking for an abstract class takes long.
+    if not (_is_span.get(kind) or _learn(kind)):
         return None
+    context: object = cast("Span", parent).get_span_context()
     # The last of its parts is whether it is valid; the property would cost a call.
     if type(context) is not SpanContext or not cast("Parts", context)[5]:
         return None
     return context
+
+
+# Classes of what contexts held as their span; there are few.
+_is_span: dict[type, bool] = {}
+_CLASSES_KEPT = 1000
+
+
+def _learn(kind: type) -> bool:
+    if len(_is_span) >= _CLASSES_KEPT:
+        _is_span.clear()
+    return _is_span.setdefault(kind, issubclass(kind, Span))
 
 
 def _identified_by(

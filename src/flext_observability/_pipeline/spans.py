@@ -402,7 +402,9 @@ class RecordingSpan(ReadableSpan, Span):
         )
         for key, value in made.items():
             self._keep(key, value, most)
-        self.detailed().dropped += made.dropped
+        if made.dropped:
+            self._writable()  # what is dropped is counted beside what is kept
+            self.detailed().dropped += made.dropped
 
     def _keep(self, key: str, value: Any, most: int | None) -> None:
         """Set a legal attribute as the SDK does: the oldest one makes room."""
@@ -553,10 +555,10 @@ class RecordingSpan(ReadableSpan, Span):
         stack: TracebackType | None,
     ) -> None:
         """End it; an exception is recorded and passes through."""
-        if isinstance(error, Exception) and self.ended_ns is None:
+        if error is not None and self.ended_ns is None:
             detail = self.detail or _NO_DETAIL
             if detail.records_errors:
-                self.record_exception(error)
+                self.record_exception(error, escaped=True)
             if detail.marks_errors:
                 text = f"{type(error).__name__}: {clean_text(error)}"
                 self.set_status(Status(StatusCode.ERROR, text))

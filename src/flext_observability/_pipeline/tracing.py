@@ -19,15 +19,19 @@ from opentelemetry.sdk.trace import (
 )
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace.sampling import (
+    Decision,
     ParentBased,
     ParentBasedTraceIdRatio,
     Sampler,
+    StaticSampler,
     TraceIdRatioBased,
 )
 
 Put = Callable[[Any], None]
 
 _ALL = 1 << 64
+# For roots, and for parents that are remote or local, sampled or not.
+_INNER_SAMPLERS = 5
 # What samplers of the SDK say about themselves when they follow the parent, and decide
 # about roots by the trace id alone.
 _PARENT_BASED = re.compile(
@@ -46,6 +50,11 @@ def root_bound(sampler: Sampler) -> int | None:
     """
     if type(sampler) not in {ParentBased, ParentBasedTraceIdRatio}:
         return None
+    # One of another class, or one that records without sampling, may describe itself
+    # by the same words.
+    inner = [part for part in vars(sampler).values() if isinstance(part, Sampler)]
+    if len(inner) != _INNER_SAMPLERS or not all(map(_is_plain, inner)):
+        return None
     found = _PARENT_BASED.fullmatch(sampler.get_description())
     if found is None:
         return None
@@ -54,16 +63,26 @@ def root_bound(sampler: Sampler) -> int | None:
     return TraceIdRatioBased.get_bound_for_rate(float(found["ratio"]))
 
 
+def _is_plain(sampler: Sampler) -> bool:
+    """Whether a sampler is of the SDK's own kinds, and samples what it records."""
+    if type(sampler) not in {StaticSampler, TraceIdRatioBased}:
+        return False
+    return sampler.should_sample(None, 0, "").decision is not Decision.RECORD_ONLY
+
+
 class PipelineTracerProvider(TracerProvider):
     """The SDK's provider, and our own spans beside it where the settings let them."""
 
     tracing: "Tracing | None" = None
+    guard: Callable[[SpanProcessor], SpanProcessor] | None = None
+    """Keeps from the program what processors that come later raise."""
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
         """Show all spans to a processor, whichever way they are made."""
-        super().add_span_processor(span_processor)
+        shown = span_processor if self.guard is None else self.guard(span_processor)
+        super().add_span_processor(shown)
         if self.tracing is not None:
-            self.tracing.add(span_processor)
+            self.tracing.add(shown)
 
 
 class Tracing:
