@@ -77,8 +77,8 @@ def call_spanned(  # noqa: C901, PLR0912, PLR0915 - written out; see the module'
             left.trace_id, left.heritage = trace_id, UNSAMPLED
             context = Context(current)
             put_key(context, SPAN_KEY, left)
-            token = make_current(context)
-            return call_counted(function, operation, args, kwargs, left, token)
+            before = make_current(context)
+            return call_counted(function, operation, args, kwargs, left, before)
         span = new_span(RecordingSpan)
         span.trace_id = trace_id
         span.span_id = span_id = random_bits(64) or 1
