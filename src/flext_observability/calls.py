@@ -175,6 +175,19 @@ def finish(
             span.shape.tracing.take(span)
 
 
+def abandon(span: "OwnSpan", token: Any) -> None:
+    """Let go of a call whose end a signal handler broke into by raising.
+
+    The exception is the host's and goes on; the call has a span and is not counted.
+
+    Args:
+        span: Made by ``operation.start``.
+        token: From there too.
+    """
+    leave(token, span)
+    span.end()
+
+
 def _note_outcome(
     operation: Operation,
     span: Any,
