@@ -1,4 +1,4 @@
-"""Processors of others, plugged in beside ours: they see spans as the SDK shows them."""
+"""Processors of others, plugged in beside ours, see spans as the SDK shows them."""
 
 import json
 import sys
@@ -309,4 +309,3 @@ def test_added_under_load(http_collector: Collector) -> None:
     assert diary.lines.count("start after") == diary.lines.count("end after") == 1
     flush()
     assert_balanced("traces")
-

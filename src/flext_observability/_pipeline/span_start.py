@@ -64,7 +64,9 @@ def is_possible() -> bool:
     Where the SDK has changed, so that it was not the user's choice, that is said once.
     """
     counts_itself = os.environ.get(_INTERNAL_METRICS, "").strip().lower() == "true"
-    has_foreign_context = os.environ.get(_RUNTIME_CONTEXT, "").strip() not in _USUAL_CONTEXTS
+    has_foreign_context = (
+        os.environ.get(_RUNTIME_CONTEXT, "").strip() not in _USUAL_CONTEXTS
+    )
     if counts_itself or (has_foreign_context and not is_known()):
         return False
     change = _change()
