@@ -6,7 +6,7 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -106,7 +106,7 @@ def test_handed_to_a_bare_thread(server: Collector) -> None:
 
 
 @fo.flext_monitor_function("numbers")
-def numbers() -> Iterator[int]:
+def numbers() -> Generator[int, None, None]:
     for number in range(3):
         assert current() == "numbers"
         yield number
@@ -146,7 +146,7 @@ def test_generator_closed_in_another_context(server: Collector) -> None:
 def test_block_left_in_another_context(server: Collector) -> None:
     """A block inside a generator that is closed elsewhere harms no current span."""
 
-    def steps(make: Callable[[], Any]) -> Iterator[int]:
+    def steps(make: Callable[[], Any]) -> Generator[int, None, None]:
         with make():
             yield 1
             yield 2

@@ -7,7 +7,7 @@ the public API of OpenTelemetry, once on each way of making spans.
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -231,7 +231,7 @@ def _never_ended(tracer: Tracer) -> None:
 
 
 def _generator_of_spans(tracer: Tracer) -> None:
-    def steps() -> Iterator[int]:
+    def steps() -> Generator[int, None, None]:
         with tracer.start_as_current_span("steps"):
             for number in range(3):
                 with tracer.start_as_current_span(f"step {number}"):

@@ -103,10 +103,10 @@ def run(
     return maker, int(lines)
 
 
-def seen(collector: Collector) -> list[object]:
+def seen(collector: Collector) -> list[tuple[object, ...]]:
     """What arrived, without ids, times and stacks."""
     by_id = {span.span_id: span.name for span in collector.spans()}
-    return sorted(
+    told = [
         (
             span.name,
             by_id.get(span.parent_span_id, ""),
@@ -117,11 +117,12 @@ def seen(collector: Collector) -> list[object]:
             [event.name for event in span.events],
         )
         for span in collector.spans()
-    )
+    ]
+    return sorted(told)
 
 
 @pytest.fixture(scope="module")
-def expected() -> list[object]:
+def expected() -> list[tuple[object, ...]]:
     """What our own spans look like."""
     with Collector("http/protobuf") as collector:
         assert run(collector) == ("RecordingSpan", 0)
@@ -130,7 +131,7 @@ def expected() -> list[object]:
 
 @pytest.mark.parametrize("change", [KEY, VARIABLE, PROPERTY])
 def test_changed_sdk(
-    http_collector: Collector, expected: list[object], change: str
+    http_collector: Collector, expected: list[tuple[object, ...]], change: str
 ) -> None:
     """An SDK of another shape makes the spans itself, and one line says so."""
     assert run(http_collector, change) == ("GuardedSpan", 1)
@@ -138,7 +139,7 @@ def test_changed_sdk(
 
 
 def test_chosen_runtime_context(
-    http_collector: Collector, expected: list[object]
+    http_collector: Collector, expected: list[tuple[object, ...]]
 ) -> None:
     """A runtime context of the user's choice takes the SDK's path without a word."""
     assert run(http_collector, RUNTIME_CONTEXT, OTEL_PYTHON_CONTEXT="own_context") == (
@@ -148,7 +149,9 @@ def test_chosen_runtime_context(
     assert seen(http_collector) == expected
 
 
-def test_named_usual_context(http_collector: Collector, expected: list[object]) -> None:
+def test_named_usual_context(
+    http_collector: Collector, expected: list[tuple[object, ...]]
+) -> None:
     """Naming the usual runtime context changes nothing."""
     assert run(http_collector, OTEL_PYTHON_CONTEXT="contextvars_context") == (
         "RecordingSpan",
@@ -157,14 +160,18 @@ def test_named_usual_context(http_collector: Collector, expected: list[object]) 
     assert seen(http_collector) == expected
 
 
-def test_chosen_sampler(http_collector: Collector, expected: list[object]) -> None:
+def test_chosen_sampler(
+    http_collector: Collector, expected: list[tuple[object, ...]]
+) -> None:
     """A sampler of the user's own takes the SDK's path without a word."""
     found = run(http_collector, SAMPLER, options="sampler=Own(ALWAYS_ON)")
     assert found == ("GuardedSpan", 0)
     assert seen(http_collector) == expected
 
 
-def test_chosen_self_metrics(http_collector: Collector, expected: list[object]) -> None:
+def test_chosen_self_metrics(
+    http_collector: Collector, expected: list[tuple[object, ...]]
+) -> None:
     """Whoever wants the SDK's metrics about itself gets spans that it counts."""
     variables = {"OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "true"}
     assert run(http_collector, **variables) == ("GuardedSpan", 0)

@@ -235,7 +235,7 @@ def test_raising_processor(http_collector: Collector, plug: Plug) -> None:
 def test_stock_processors(http_collector: Collector, plug: Plug) -> None:
     """Stock processors, exporters and the stock encoder take our spans."""
     memory = InMemorySpanExporter()
-    batch = BatchSpanProcessor(memory)
+    batch: Any = BatchSpanProcessor(memory)
     plug(http_collector, batch)
     provider: Any = trace.get_tracer_provider()
     at_once = InMemorySpanExporter()
