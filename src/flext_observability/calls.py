@@ -267,13 +267,18 @@ def call_started(
         span, token = operation.start(shape)
     except Exception:  # noqa: BLE001 - telemetry never stops the host's call
         return call_otherwise(function, operation, args, kwargs)
-    began_ns = _clock_ns()
     try:
-        value = function(*args, **kwargs)
-    except BaseException as error:
-        finish(operation, span, token, _clock_ns() - began_ns, None, error)
+        began_ns = _clock_ns()
+        try:
+            value = function(*args, **kwargs)
+        except BaseException as error:
+            finish(operation, span, token, _clock_ns() - began_ns, None, error)
+            raise
+        finish(operation, span, token, _clock_ns() - began_ns, value)
+    except BaseException:
+        if span.ended_ns is None:  # a signal handler raised while we were at work
+            abandon(span, token)
         raise
-    finish(operation, span, token, _clock_ns() - began_ns, value)
     return value
 
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from . import runtime
 from ._pipeline.executors import MONITORED_MARK
 from ._pipeline.values import clean_text
-from .calls import Call, CountedCall, begin, call_alone, call_otherwise, finish
+from .calls import (
+    Call,
+    CountedCall,
+    abandon,
+    begin,
+    call_alone,
+    call_otherwise,
+    finish,
+)
 from .operation import Caller, Operation
 from .own_log import WARNING, say
 
@@ -179,16 +187,21 @@ def _wrap_coroutine(
             span, token = operation.start(shape)
         except Exception:  # noqa: BLE001 - telemetry never stops the host's call
             return await _await_otherwise(function, operation, args, kwargs)
-        began_ns = _clock_ns()
         try:
-            value = await (function(*args, **kwargs) if kwargs else function(*args))
-        except GeneratorExit:  # closed before its end; whoever did it knows why
-            finish(operation, span, token, _clock_ns() - began_ns, None)
+            began_ns = _clock_ns()
+            try:
+                value = await (function(*args, **kwargs) if kwargs else function(*args))
+            except GeneratorExit:  # closed before its end; whoever did it knows why
+                finish(operation, span, token, _clock_ns() - began_ns, None)
+                raise
+            except BaseException as error:
+                finish(operation, span, token, _clock_ns() - began_ns, None, error)
+                raise
+            finish(operation, span, token, _clock_ns() - began_ns, value)
+        except BaseException:
+            if span.ended_ns is None:
+                abandon(span, token)
             raise
-        except BaseException as error:
-            finish(operation, span, token, _clock_ns() - began_ns, None, error)
-            raise
-        finish(operation, span, token, _clock_ns() - began_ns, value)
         return value
 
     return wrapper

@@ -6,7 +6,7 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -72,12 +72,15 @@ def test_task_group_and_threads(server: Collector) -> None:
         await asyncio.sleep(0)
         raise LookupError("x")
 
+    async def both() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(leaf(50))
+            group.create_task(failing())
+
     @fo.flext_monitor_function("parent")
     async def parent() -> None:
         with pytest.raises(ExceptionGroup):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(leaf(50))
-                group.create_task(failing())
+            await both()
         assert await asyncio.to_thread(threaded) == "threaded"
         assert current() == "parent"
 
@@ -103,7 +106,7 @@ def test_handed_to_a_bare_thread(server: Collector) -> None:
 
 
 @fo.flext_monitor_function("numbers")
-def numbers() -> Iterator[int]:
+def numbers() -> Generator[int, None, None]:
     for number in range(3):
         assert current() == "numbers"
         yield number
@@ -117,7 +120,7 @@ async def rows() -> AsyncIterator[int]:
 
 
 def test_generator_closed_in_another_context(server: Collector) -> None:
-    """A generator that another context closes, or the collector, ends its span there."""
+    """A generator ends its span where another context closes it, or the collector."""
     with fo.flext_span("outer"):
         left = numbers()
         assert next(left) == 0
@@ -143,7 +146,7 @@ def test_generator_closed_in_another_context(server: Collector) -> None:
 def test_block_left_in_another_context(server: Collector) -> None:
     """A block inside a generator that is closed elsewhere harms no current span."""
 
-    def steps(make: Callable[[], Any]) -> Iterator[int]:
+    def steps(make: Callable[[], Any]) -> Generator[int, None, None]:
         with make():
             yield 1
             yield 2
@@ -228,13 +231,10 @@ def _survivors(work: Callable[[Thing], object]) -> list[str]:
     thing = Thing()
     watched: dict[str, weakref.ref[Any]] = {"argument": weakref.ref(thing)}
 
-    def call() -> None:
-        try:
-            work(thing)
-        except ThingError as error:
-            watched["exception"] = weakref.ref(error)
-
-    call()
+    try:
+        work(thing)
+    except ThingError as error:
+        watched["exception"] = weakref.ref(error)
     del thing
     return [name for name, what in watched.items() if what() is not None]
 

@@ -176,7 +176,9 @@ class Liar(Sampler):
         ParentBased(ALWAYS_ON, local_parent_sampled=Odd(0.3)),
         ParentBased(ALWAYS_ON, remote_parent_not_sampled=ALWAYS_ON),
         ParentBased(StaticSampler(Decision.RECORD_ONLY)),
-        ParentBased(ALWAYS_ON, local_parent_sampled=StaticSampler(Decision.RECORD_ONLY)),
+        ParentBased(
+            ALWAYS_ON, local_parent_sampled=StaticSampler(Decision.RECORD_ONLY)
+        ),
         ParentBased(ParentBased(ALWAYS_OFF)),
         Odd(0.5),
         StaticSampler(Decision.RECORD_ONLY),

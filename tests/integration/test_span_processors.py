@@ -1,4 +1,4 @@
-"""Processors of others, plugged in beside ours: they see spans as the SDK shows them."""
+"""Processors of others, plugged in beside ours, see spans as the SDK shows them."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import (
 )
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanKind, Status, StatusCode
 
 import flext_observability as fo
 from tests.fixtures.collector import Collector
@@ -235,7 +235,7 @@ def test_raising_processor(http_collector: Collector, plug: Plug) -> None:
 def test_stock_processors(http_collector: Collector, plug: Plug) -> None:
     """Stock processors, exporters and the stock encoder take our spans."""
     memory = InMemorySpanExporter()
-    batch = BatchSpanProcessor(memory)
+    batch: Any = BatchSpanProcessor(memory)
     plug(http_collector, batch)
     provider: Any = trace.get_tracer_provider()
     at_once = InMemorySpanExporter()
@@ -310,3 +310,39 @@ def test_added_under_load(http_collector: Collector) -> None:
     flush()
     assert_balanced("traces")
 
+
+class WritesLate(SpanProcessor):
+    """Does at the end what vendors' documentation says, by private names."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        told: Any = span
+        if span.name == "outer":
+            told._name = f"updated {told._name}"
+            told._attributes = {**told._attributes, "dimension": told._kind.name}
+            told._status = Status(StatusCode.ERROR, "late")
+        else:
+            assert told._parent.span_id
+            told._parent = None
+            told._end_time = told._start_time
+        assert told._context == span.get_span_context()
+        assert told._resource.attributes
+        assert told._instrumentation_scope.name == "lib"
+        assert not told._events
+        assert not told._links
+
+
+def test_written_at_the_end(http_collector: Collector, plug: Plug) -> None:
+    """What a processor writes at the end, by private names, is what arrives."""
+    plug(http_collector, WritesLate())
+    tracer = trace.get_tracer("lib")
+    with tracer.start_as_current_span("outer", attributes={"a": 1}) as outer:
+        sdk: Any = outer
+        assert isinstance(sdk._readable_span(), ReadableSpan)
+        tracer.start_span("inner").end()
+    flush()
+    span = http_collector.span("updated outer")
+    assert span.attributes == {"a": 1, "dimension": "INTERNAL"}
+    assert (span.status, span.status_message) == ("error", "late")
+    inner = http_collector.span("inner")
+    assert not inner.parent_span_id
+    assert inner.start_ns == inner.end_ns

@@ -21,6 +21,7 @@ from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
 from ..correlation import attributes_variable, correlation_id_variable
+from .current import SPAN_KEY
 from .exceptions import exception_attributes
 from .log_lines import LineSink, site_attributes
 from .own_work import in_delivery, is_exporting
@@ -44,8 +45,6 @@ _STANDARD = frozenset(vars(LogRecord("", 0, "", 0, "", (), None))) | {
 _USUAL = vars(LogRecord("", 0, "", 0, "", (), None))
 _USUAL_SIZE = len(_USUAL)
 _USUAL_LAST = next(reversed(_USUAL))
-# Under what name a context holds its span: the only one it then has.
-(_SPAN,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 _NAMES_KEPT = 1000
 _SHORT_TEXT = 1024
 
@@ -215,9 +214,9 @@ def _take(lines: LineSink, record: LogRecord, context: Context) -> bool:
             record.pathname,
             record.funcName,
             record.lineno,
-            trace.get_current_span(context).get_span_context()
-            if _SPAN in context
-            else None,
+            None
+            if SPAN_KEY and SPAN_KEY not in context
+            else trace.get_current_span(context).get_span_context(),
             extra,
             stated,
             correlation_id_variable.get(),

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import cache
 from typing import cast
 
 from opentelemetry.context import Context
@@ -21,6 +22,7 @@ from opentelemetry.util.types import AnyValue, Attributes
 
 from ..constants import FlextObservabilityConstants as C
 from ..correlation import attributes_variable, correlation_id_variable
+from ..own_log import WARNING, say
 from ..traceparent import known_traces
 from .current import CONTEXT_VARIABLE, SPAN_KEY, is_known
 from .ids import take_offer
@@ -45,6 +47,8 @@ _OWN_SCOPE = InstrumentationScope(C.SCOPE_NAME, "")
 _RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
 LOW_64_BITS = (1 << 64) - 1
 _INTERNAL_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+_RUNTIME_CONTEXT = "OTEL_PYTHON_CONTEXT"
+_USUAL_CONTEXTS = {"", "contextvars_context"}
 
 # What a start is made of, by the shortest names that do it.
 _variable = cast("ContextVar[Context]", CONTEXT_VARIABLE)
@@ -60,13 +64,44 @@ now_ns = time.time_ns
 
 
 def is_possible() -> bool:
-    """Whether this process, and this release of the SDK, allow for spans of our own."""
+    """Whether this process, and this release of the SDK, allow for spans of our own.
+
+    Where the SDK has changed, so that it was not the user's choice, that is said once.
+    """
     counts_itself = os.environ.get(_INTERNAL_METRICS, "").strip().lower() == "true"
-    if counts_itself or not is_known() or unread_properties():
+    has_foreign_context = (
+        os.environ.get(_RUNTIME_CONTEXT, "").strip() not in _USUAL_CONTEXTS
+    )
+    if counts_itself or (has_foreign_context and not is_known()):
         return False
+    change = _change()
+    if change:
+        _explain(change)
+    return not change
+
+
+def _change() -> str:
+    """Say in which way OpenTelemetry is not what our spans are built on."""
+    if not is_known():
+        return "the current context is kept in another way"
+    unread = unread_properties()
+    if unread:
+        return f"spans have more to say ({', '.join(sorted(unread))})"
     # A context is a tuple, and is read as one.
     parts = (1, 2, True, TraceFlags(3), NO_STATE)
-    return tuple(SpanContext(*parts)) == (*parts, True)
+    if tuple(SpanContext(*parts)) != (*parts, True):
+        return "span contexts are made of other parts"
+    return ""
+
+
+@cache
+def _explain(change: str) -> None:
+    say(
+        WARNING,
+        "OpenTelemetry has changed: %s. Spans are made by its SDK, which is correct "
+        "and slower; a newer flext-observability may know this release.",
+        change,
+    )
 
 
 def own_shape(

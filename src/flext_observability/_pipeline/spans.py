@@ -39,6 +39,7 @@ from .exception_events import ExceptionEvent
 from .exceptions import CapturedException
 from .guards import is_plain, legal_attribute, legal_attributes
 from .record_parts import legal_time
+from .sdk_names import add_sdk_names
 from .tracing import Tracing
 from .values import clean_attributes, clean_text
 
@@ -298,6 +299,14 @@ class RecordingSpan(ReadableSpan, Span):
     def _attributes(self) -> dict[str, Any]:  # type: ignore[override]  # no field
         """Attributes that can be written: processors of others do so, by this name."""
         return self._writable()
+
+    @_attributes.setter
+    def _attributes(self, attributes: Mapping[str, Any] | None) -> None:
+        self._writable()
+        self.detailed().attributes = dict(attributes or {})
+
+    def _readable_span(self) -> ReadableSpan:
+        return self.readable()
 
     def readable(self) -> ReadableSpan:
         """Give a copy that is a plain object of the SDK."""
@@ -564,6 +573,9 @@ class RecordingSpan(ReadableSpan, Span):
                 self.set_status(Status(StatusCode.ERROR, text))
         with suppress(Exception):
             self.end()
+
+
+add_sdk_names(RecordingSpan)
 
 
 class UnsampledSpan(NonRecordingSpan):
