@@ -201,10 +201,17 @@ def _note_outcome(
     value: object,
     error: BaseException | None,
 ) -> None:
+    # First of all: at the recursion limit hardly anything else is possible.
+    error_type = result_error_type(value) if error is None else error_type_of(error)
+    operation.count(duration_ns, error_type)
     failure = failure_of_result(value) if error is None else Failure(error, None)
-    operation.count(duration_ns, failure.error_type if failure else "")
     if failure is not None:
-        mark_failed(span, failure, record_exception=operation.record_exception)
+        mark_failed(
+            span,
+            failure,
+            record_exception=operation.record_exception,
+            moment_ns=span.started_ns + duration_ns,
+        )
         _log_outcome(operation, span, duration_ns / 1e9, failure)
 
 

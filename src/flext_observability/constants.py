@@ -89,6 +89,9 @@ class FlextObservabilityConstants:
     STORE_LIMIT: Final = 1000
     STORE_KEPT: Final = 500
     SERIES_LIMIT: Final = 2000
+    # What spans of one name share is kept ready, for names that are no texts.
+    SPAN_NAMES_KEPT: Final = 1000
+    SPAN_NAME_KEPT: Final = 256
     HEALTH_HISTORY_LIMIT: Final = 100
     # Where the system check turns degraded and unhealthy.
     SYSTEM_PERCENT_LIMITS: Final = (80.0, 95.0)

@@ -90,8 +90,21 @@ def error_type_of(error: BaseException | None) -> str:
     return "FlextResult" if error is None else type(error).__name__
 
 
-def mark_failed(span: Span, failure: Failure, *, record_exception: bool) -> None:
-    """Put a failure on a span; message and stack only where they are wanted."""
+def mark_failed(
+    span: Span,
+    failure: Failure,
+    *,
+    record_exception: bool,
+    moment_ns: int | None = None,
+) -> None:
+    """Put a failure on a span.
+
+    Args:
+        span: Of ours, or any other.
+        failure: What happened.
+        record_exception: Whether message and stack are told.
+        moment_ns: When, nanoseconds since the epoch; now when not given.
+    """
     captured = failure.captured if record_exception else None
     attributes = {
         C.ATTR_ERROR_TYPE: failure.error_type,
@@ -102,7 +115,7 @@ def mark_failed(span: Span, failure: Failure, *, record_exception: bool) -> None
         description = f"{failure.error_type}: {failure.message}"
     note = getattr(span, "note_failure", None)
     if note is not None:  # a span of ours
-        note(captured, attributes, description)
+        note(captured, attributes, description, moment_ns)
         return
     span.set_attributes(attributes)
     if captured is not None:

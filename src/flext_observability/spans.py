@@ -17,6 +17,7 @@ from ._pipeline.values import (
     clean_text,
     clean_value,
 )
+from .constants import FlextObservabilityConstants as C
 from .failures import Failure, mark_failed
 from .operation import span_kind
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from ._pipeline.pipeline import Pipeline
     from ._pipeline.spans import SpanShape
     from ._pipeline.tracing import Tracing
-
-# Names of spans that are kept ready.
-_SHAPES_KEPT = 1000
 
 
 class _OwnSpans:
@@ -44,9 +42,10 @@ class _OwnSpans:
     def follow(self, pipeline: "Pipeline | None") -> None:
         """Take the pipeline of the moment, or none."""
         self.start = None
+        tracing = self._tracing = None if pipeline is None else pipeline.tracing
+        # After that of what they are made for: see `shape`.
         self.shapes = {}
-        self._tracing = None if pipeline is None else pipeline.tracing
-        if self._tracing is not None:
+        if tracing is not None:
             from ._pipeline.span_start import start_current, start_current_with
 
             self.start_with = start_current_with
@@ -56,13 +55,17 @@ class _OwnSpans:
         """Make what spans of one name share; not too many are kept."""
         from ._pipeline.span_start import own_shape
 
-        if self._tracing is None:
+        # The other way round, one of a former pipeline might stay for good.
+        shapes, tracing = self.shapes, self._tracing
+        if tracing is None:
             raise RuntimeError("the pipeline went away")
         text = clean_text(name) or "span"
-        shape = own_shape(text, span_kind(kind, text), None, self._tracing)
-        if len(self.shapes) >= _SHAPES_KEPT:  # names made at run time; start over
-            self.shapes.clear()
-        return self.shapes.setdefault((name, kind), shape)
+        shape = own_shape(text, span_kind(kind, text), None, tracing)
+        if len(name) <= C.SPAN_NAME_KEPT:  # others are made at run time
+            if len(shapes) >= C.SPAN_NAMES_KEPT:
+                shapes.clear()
+            shapes[name, kind] = shape
+        return shape
 
 
 _own = _OwnSpans()

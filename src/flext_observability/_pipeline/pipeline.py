@@ -244,9 +244,11 @@ class Pipeline:
             taker = waiting.pop(name, None)
             if taker is None and name not in successor.span_queues and waiting:
                 taker = waiting.pop(next(iter(waiting)))
-            queue.redirect(taker.take if taker else _discard)
+            # By what it does then: there may be a third pipeline by that time.
+            queue.redirect(taker.hand_on if taker else _discard)
         if self.tracing is not None:
-            self.tracing.redirect([queue.take for queue in self.span_queues.values()])
+            queues = [queue.hand_on for queue in self.span_queues.values()]
+            self.tracing.redirect(queues, successor.extras.span_processors)
         successor.outlets.take_over(self.outlets)
 
     def report(self, processor: object, error: Exception) -> None:

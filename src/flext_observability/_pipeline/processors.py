@@ -3,7 +3,7 @@
 import copy
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from opentelemetry.context import Context
@@ -79,6 +79,10 @@ class SpanQueue(SpanProcessor):
         """Hand spans that end from now on to another pipeline."""
         self.take = put
 
+    def hand_on(self, span: ReadableSpan) -> None:
+        """Take a span of a former pipeline, or hand it on to a later one."""
+        self.take(span)
+
     def on_end(self, span: ReadableSpan) -> None:
         """Take a finished span."""
         context = span.get_span_context()
@@ -96,6 +100,10 @@ class GuardedSpanProcessor(SpanProcessor):
     def __init__(self, inner: SpanProcessor, report: Report) -> None:
         self._inner = inner
         self._report = report
+
+    def stands_for(self, processors: Collection[SpanProcessor]) -> bool:
+        """Whether what it guards is one of these."""
+        return any(self._inner is each for each in processors)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Pass on."""

@@ -29,6 +29,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Span, SpanKind
 from opentelemetry.util.types import Attributes
 
+from ..constants import FlextObservabilityConstants as C
 from ..correlation import restore
 from ..locks import ForkSafeLock
 from ..own_log import WARNING, say
@@ -54,9 +55,6 @@ from .values import clean_attributes, clean_text, clean_value
 from opentelemetry.metrics import _Gauge as Gauge  # isort: skip
 
 P = TypeVar("P")
-
-# Names of spans that one tracer keeps ready.
-_SHAPES_KEPT = 1000
 
 
 _NO_TRACER = trace.NoOpTracer()
@@ -156,12 +154,13 @@ class TracerProxy(trace.Tracer):
     def follow(self, provider: trace.TracerProvider | None) -> None:
         """Take the tracer of another provider, or none."""
         self._tracing = None
-        self._shapes = {}
         self._tracer = (
             _NO_TRACER if provider is None else provider.get_tracer(*self._arguments)
         )
         if isinstance(provider, PipelineTracerProvider):
             self._tracing = provider.tracing
+        # After that of what they are made for: see `start_span`.
+        self._shapes = {}
 
     def start_span(
         self,
@@ -175,19 +174,22 @@ class TracerProxy(trace.Tracer):
         set_status_on_exception: bool = True,  # noqa: FBT001, FBT002 - same
     ) -> Span:
         """Start a span with the tracer of the moment; any values."""
-        tracing = self._tracing
+        # The other way round, a shape of a former pipeline might stay for good.
+        shapes, tracing = self._shapes, self._tracing
         if tracing is None:
             return self._start_sdk_span(
                 *(name, context, kind, attributes, links, start_time),
                 *(record_exception, set_status_on_exception),
             )
         try:
-            shape = self._shapes.get((name, kind)) or self._shape(tracing, name, kind)
+            shape = shapes.get((name, kind))
+            if shape is None:
+                shape = self._shape(tracing, name, kind, shapes)
             legal = legal_attributes(attributes) if attributes else None
             led = legal_links(links) if links else ()
             span = start(shape, context, legal, led, start_time)
         except Exception:  # noqa: BLE001 - whatever the values raise
-            shape = self._shape(tracing, name, kind)
+            shape = self._shape(tracing, name, kind, shapes)
             legal, led = clean_attributes(attributes), legal_links(links)
             try:
                 span = start(shape, context, legal, led, start_time)
@@ -200,7 +202,13 @@ class TracerProxy(trace.Tracer):
                 span.detailed().marks_errors = False
         return span
 
-    def _shape(self, tracing: Tracing, name: str, kind: SpanKind) -> SpanShape:
+    def _shape(
+        self,
+        tracing: Tracing,
+        name: str,
+        kind: SpanKind,
+        shapes: dict[tuple[str, SpanKind], SpanShape],
+    ) -> SpanShape:
         """Make what spans of one name share; names made at run time are not kept."""
         found: object = kind  # whatever the types say
         legal_kind = found if isinstance(found, SpanKind) else SpanKind.INTERNAL
@@ -208,9 +216,11 @@ class TracerProxy(trace.Tracer):
         shape = SpanShape(text, legal_kind, None, self._scope, tracing)
         if text is not name or legal_kind is not kind:
             return shape  # what is none may not be hashable, or equal another name
-        if len(self._shapes) >= _SHAPES_KEPT:
-            self._shapes.clear()
-        return self._shapes.setdefault((name, kind), shape)
+        if len(text) <= C.SPAN_NAME_KEPT:
+            if len(shapes) >= C.SPAN_NAMES_KEPT:
+                shapes.clear()
+            shapes[name, kind] = shape
+        return shape
 
     def _start_sdk_span(
         self,

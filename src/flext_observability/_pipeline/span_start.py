@@ -164,10 +164,10 @@ def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, obje
     put_key(context, SPAN_KEY, span)
     span.ended_ns = None
     span.started_ns = now_ns()
+    if shape.tracing.has_processors:  # to them, its parent is current
+        shape.tracing.started(span, None)
     try:
         token = make_current(context)
-        if shape.tracing.has_processors:
-            shape.tracing.started(span, None)
     except BaseException:  # of a signal handler: nobody else knows of the switch
         make_current(current)
         raise

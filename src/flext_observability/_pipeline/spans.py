@@ -35,6 +35,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AnyValue, Attributes
 
 from ..constants import FlextObservabilityConstants as C
+from ..locks import ForkSafeLock
 from .exception_events import ExceptionEvent
 from .exceptions import CapturedException
 from .guards import is_plain, legal_attribute, legal_attributes
@@ -103,8 +104,10 @@ class SpanShape:
         most = self.limits.max_span_attributes
         # A correlation id goes beside the attributes, where the limit allows one more.
         self.has_room = (
-            most is None or len(self.attributes) < most
-        ) and C.ATTR_CORRELATION_ID not in self.attributes
+            (most is None or len(self.attributes) < most)
+            and self.limits.max_span_attribute_length is None
+            and C.ATTR_CORRELATION_ID not in self.attributes
+        )
         # Processors of others are known by then, or are told of by the tracing.
         self.is_special = tracing.has_processors or not self.has_room
         """Whether starting a span takes more than the usual steps."""
@@ -166,6 +169,8 @@ class SpanDetail:
 
 
 _NO_DETAIL = SpanDetail()
+# What a span has of its own is made under it, once; shared, since that is rare.
+_creation = ForkSafeLock()
 
 
 class RecordingSpan(ReadableSpan, Span):
@@ -296,7 +301,7 @@ class RecordingSpan(ReadableSpan, Span):
         return None
 
     @property
-    def _attributes(self) -> dict[str, Any]:  # type: ignore[override]  # no field
+    def _attributes(self) -> dict[str, Any]:
         """Attributes that can be written: processors of others do so, by this name."""
         return self._writable()
 
@@ -345,10 +350,11 @@ class RecordingSpan(ReadableSpan, Span):
 
     def detailed(self) -> SpanDetail:
         """Give what most spans do not have, to be written."""
-        detail = self.detail
-        if detail is None:
-            detail = self.detail = SpanDetail()
-        return detail
+        if self.detail is None:
+            with _creation:  # two threads may begin at once
+                if self.detail is None:
+                    self.detail = SpanDetail()
+        return self.detail
 
     def _initial(self) -> dict[str, Any]:
         """Give the attributes of a span that nobody has touched."""
@@ -359,11 +365,12 @@ class RecordingSpan(ReadableSpan, Span):
 
     def _writable(self) -> dict[str, Any]:
         detail = self.detailed()
-        own = detail.attributes
-        if own is None:
-            detail.dropped = self.shape.dropped
-            own = detail.attributes = dict(self._initial())
-        return own
+        if detail.attributes is None:
+            with _creation:
+                if detail.attributes is None:
+                    detail.dropped = self.shape.dropped
+                    detail.attributes = dict(self._initial())
+        return detail.attributes
 
     def set_attribute(self, key: Any, value: Any) -> None:
         """Set an attribute; any value is made legal."""
@@ -398,10 +405,9 @@ class RecordingSpan(ReadableSpan, Span):
 
     def add_missing(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes that it does not have; legal ones."""
-        most = self.shape.limits.max_span_attributes
         for key, value in attributes.items():
             if key not in self._writable():
-                self._keep(key, value, most)
+                self.put_attribute(key, value)
 
     def _set_any(self, attributes: Mapping[str, Any]) -> None:
         limits = self.shape.limits
@@ -451,7 +457,9 @@ class RecordingSpan(ReadableSpan, Span):
     def _add_event(self, event: Event) -> None:
         detail = self.detailed()
         if detail.events is None:
-            detail.events = BoundedList(self.shape.limits.max_events)
+            with _creation:
+                if detail.events is None:
+                    detail.events = BoundedList(self.shape.limits.max_events)
         detail.events.append(event)
 
     def add_link(self, context: Any, attributes: Attributes = None) -> None:
@@ -470,9 +478,11 @@ class RecordingSpan(ReadableSpan, Span):
         """Add links whose attributes are legal, within the limits."""
         limits = self.shape.limits
         detail = self.detailed()
+        if detail.links is None:
+            with _creation:
+                if detail.links is None:
+                    detail.links = BoundedList(limits.max_links)
         kept = detail.links
-        if kept is None:
-            kept = detail.links = BoundedList(limits.max_links)
         for link in links:
             context = link.context
             if not (context.is_valid or link.attributes or context.trace_state):
@@ -525,6 +535,7 @@ class RecordingSpan(ReadableSpan, Span):
         error: CapturedException | None,
         attributes: Mapping[str, str],
         description: str,
+        moment_ns: int | None = None,
     ) -> None:
         """Say how it failed.
 
@@ -532,18 +543,20 @@ class RecordingSpan(ReadableSpan, Span):
             error: What was raised, if that shall be told.
             attributes: Legal ones.
             description: Of the status.
+            moment_ns: When, nanoseconds since the epoch; now when not given.
         """
         if self.ended_ns is not None:
             return
         limits, own = self.shape.limits, self._writable()
-        most = limits.max_span_attributes
-        if most is None or len(own) + len(attributes) <= most:
+        most, length = limits.max_span_attributes, limits.max_span_attribute_length
+        if length is None and (most is None or len(own) + len(attributes) <= most):
             own.update(attributes)
         else:
             for key, value in attributes.items():
-                self._keep(key, value, most)
+                self.put_attribute(key, value)
         if error is not None:
-            self._add_event(ExceptionEvent(error, limits, {}))
+            event = ExceptionEvent(error, limits, {}, timestamp=moment_ns)
+            self._add_event(event)
         detail = self.detailed()
         if detail.status.status_code is not StatusCode.OK:
             detail.status = Status(StatusCode.ERROR, description)

@@ -27,6 +27,8 @@ from opentelemetry.sdk.trace.sampling import (
     TraceIdRatioBased,
 )
 
+from .processors import GuardedSpanProcessor
+
 Put = Callable[[Any], None]
 
 _ALL = 1 << 64
@@ -125,9 +127,22 @@ class Tracing:
         for shape in list(self.shapes):
             shape.is_special = True
 
-    def redirect(self, queues: Sequence[Put]) -> None:
-        """Hand spans that end from now on elsewhere; nobody else sees them."""
-        self._queues, self._processors = tuple(queues), ()
+    def redirect(
+        self, queues: Sequence[Put], kept: Sequence[SpanProcessor] = ()
+    ) -> None:
+        """Hand spans that end from now on elsewhere.
+
+        Args:
+            queues: Take them.
+            kept: Processors of the caller that live on, and see those ends, too.
+        """
+        self._queues = tuple(queues)
+        self._processors = tuple(
+            processor
+            for processor in self._processors
+            if isinstance(processor, GuardedSpanProcessor)
+            and processor.stands_for(kept)
+        )
         self._choose_take()
 
     def _choose_take(self) -> None:

@@ -1,5 +1,6 @@
 """Texts, values and attributes made legal, without secrets and bounded, in one go."""
 
+import re
 from collections.abc import Mapping
 from operator import is_
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
 from .redaction import Redactor
+from .secret_text import REDACTED
 from .values import clean_text, legal_text, legal_value
 
 Attributes = Mapping[str, AnyValue]
@@ -22,6 +24,8 @@ _LENGTH_KEPT = 64
 _STACKS_KEPT = 64
 _SHARED_KEPT = 4096
 _INT64 = 1 << 63
+# The password of a URL whose rest was cut off.
+_CUT_CREDENTIALS = re.compile(r"(?<=://)[^\s/:@]*:[^\s/@]+$")
 _COPIED = frozenset({BoundedAttributes, MappingProxyType, dict})
 
 
@@ -37,6 +41,7 @@ class ValueCleaner:
                 SDK keeps to it, in characters.
         """
         self._redactor = redactor
+        self._stated_limit = attribute_limit
         self.limit = C.VALUE_TEXT_LIMIT
         """Longest text of an attribute, bytes."""
         if attribute_limit is not None:
@@ -103,6 +108,9 @@ class ValueCleaner:
         return known
 
     def _text_value(self, name: str, value: str) -> AnyValue:
+        if len(value) == self._stated_limit:
+            # Cut where it was set: the end of what says "credentials" may be missing.
+            value = _CUT_CREDENTIALS.sub(REDACTED, value)
         keep_end = name.endswith("stacktrace")
         legal = legal_text(value, self.limit + _SLACK, keep_end=keep_end)
         clean = self._redactor.value(name, legal)
