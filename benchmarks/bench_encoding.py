@@ -48,8 +48,9 @@ ATTRIBUTES: dict[str, Any] = {
     "cache.ratio": 0.75,
     "user.known": True,
 }
-OWN = "own spans, 5 attributes"
-TARGETS = {OWN: 0.15, "spans, 5 attributes": 0.35}
+OWN = "5 attributes, own spans"
+OF_SDK = "{} attributes, SDK spans"
+TARGETS = {OWN: 0.15, OF_SDK.format(5): 0.35}
 Encode = Callable[[Sequence[Any]], object]
 Case = tuple[str, Sequence[Any], int, Encode, Encode]
 """Name, records, their number, the stock encoder, ours."""
@@ -135,7 +136,7 @@ def cases(count: int) -> Iterator[Case]:
     resource = Resource.create({"service.name": "bench"})
     for size in (0, 1, 5):
         made = spans(count, size, resource)
-        yield f"spans, {size} attributes", made, count, encode_spans, ours("traces")
+        yield OF_SDK.format(size), made, count, encode_spans, ours("traces")
     own, same_of_sdk = own_spans(count)
     yield OWN, own, count, lambda _: encode_spans(same_of_sdk), ours("traces")
     for size in (0, 5):

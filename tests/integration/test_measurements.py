@@ -519,10 +519,13 @@ INTERRUPTED = """
 
     class Alarm(Exception): ...
     rung = 0
+    is_armed = False
     def ring(*_):
-        global rung
-        rung += 1
-        raise Alarm
+        global rung, is_armed
+        if is_armed:
+            is_armed = False
+            rung += 1
+            raise Alarm
     reader = InMemoryMetricReader()
     fo.setup("shop", exporters=["none"], metric_readers=[reader]).unwrap()
     hits = fo.flext_counter("hits").bind(region="eu")
@@ -534,10 +537,12 @@ INTERRUPTED = """
     tried = 1
     while tried < 200_000:
         try:
+            is_armed = True
             while tried < 200_000:
                 tried += 1
                 hits.add(1)
                 sizes.record(tried % 1000)
+            is_armed = False
         except Alarm:
             pass
     signal.setitimer(signal.ITIMER_REAL, 0)

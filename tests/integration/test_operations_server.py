@@ -95,7 +95,8 @@ def test_nothing_is_shown_twice(port: int) -> None:
     assert text.count("# TYPE orders_total counter") == 1
     assert value_of(text, "orders_total") == 6  # the instrument saw all of them
     assert value_of(text, "wait_count") == 2
-    names = [line.partition(" ")[0] for line in text.splitlines() if line[0] != "#"]
+    # The value stands last; labels may hold spaces.
+    names = [line.rpartition(" ")[0] for line in text.splitlines() if line[0] != "#"]
     assert len(names) == len(set(names))
 
 

@@ -132,11 +132,6 @@ class Pipeline:
             self.page = PrometheusReader(C.SCOPE_NAME, self.cleaner.metrics)
             self.meter_provider.add_metric_reader(self.page)
 
-    def _close_page(self) -> None:
-        page, self.page = self.page, None
-        if page is not None and page is not self.prometheus and self.meter_provider:
-            self.meter_provider.remove_metric_reader(page)
-
     def stop_serving(self) -> None:
         """Free the port of the metrics page."""
         self.outlets.stop_serving()
@@ -226,7 +221,9 @@ class Pipeline:
         self._join(time.monotonic() + _JOIN_S)
         if self.spool is not None:
             self.spool.close()
-        self._close_page()
+        # Not taken from its provider, which is over, too: that would wait for whatever
+        # a collection under way waits for.
+        self.page = None
         self.stop_serving()
         self._say_what_is_left()
 

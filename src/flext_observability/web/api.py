@@ -59,6 +59,15 @@ def require_access(request: Request) -> None:
     raise HTTPException(int(refusal.status), refusal.message, headers)
 
 
+def refuse_repeats(request: Request) -> None:
+    """Let no parameter that takes one value come with several."""
+    names = [name for name, _ in request.query_params.multi_items() if name != "tag"]
+    for name in names:
+        if names.count(name) > 1:
+            message = f"{name[:100]}: given more than once. Give it one value."
+            raise HTTPException(_BAD_REQUEST, message)
+
+
 def make_router(
     container: FlextContainer | None, in_thread: InThread[Any]
 ) -> APIRouter:
@@ -70,8 +79,8 @@ def make_router(
     """
     router = APIRouter(
         prefix="/api/v1",
-        dependencies=[Depends(require_access)],
-        responses=problems(401, 403),
+        dependencies=[Depends(require_access), Depends(refuse_repeats)],
+        responses=problems(_BAD_REQUEST, 401, 403),
     )
     api = _Api(container)
     _add_queries(router, api, in_thread)
