@@ -289,14 +289,14 @@ class RecordingSpan(ReadableSpan, Span):
         return None
 
     @property
-    def _attributes(self) -> dict[str, Any]:  # type: ignore[override]  # no field
+    def _attributes(self) -> dict[str, Any]:
         """Attributes that can be written: processors of others do so, by this name."""
         return self._writable()
 
     @_attributes.setter
-    def _attributes(self, attributes: Mapping[str, Any]) -> None:
-        self._writable()
-        self.detailed().attributes = dict(attributes)
+    def _attributes(self, attributes: Mapping[str, Any] | None) -> None:
+        self._writable()  # it counts what was dropped before
+        self.detailed().attributes = dict(attributes or {})
 
     def _readable_span(self) -> ReadableSpan:
         return self.readable()
