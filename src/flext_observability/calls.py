@@ -12,6 +12,7 @@ from opentelemetry.util.types import AnyValue
 
 from . import runtime
 from ._pipeline.current import leave, reset_current
+from ._pipeline.interrupts import is_of_host
 from ._pipeline.measurements import PENDING_LIMIT
 from .constants import FlextObservabilityConstants as C
 from .correlation import restore
@@ -162,8 +163,9 @@ def finish(
                 series.record(duration_ns)
         else:
             _note_outcome(operation, span, duration_ns, value, error)
-    except Exception:  # noqa: BLE001, S110 - telemetry never stops the host's call
-        pass
+    except Exception as trouble:  # telemetry never stops the host's call
+        if error is None and is_of_host(trouble):
+            raise
     finally:
         try:
             reset_current(token)
@@ -176,15 +178,17 @@ def finish(
 
 
 def abandon(span: "OwnSpan", token: Any) -> None:
-    """Let go of a call whose end a signal handler broke into by raising.
+    """Let go of a call that a signal handler broke into by raising.
 
-    The exception is the host's and goes on; the call has a span and is not counted.
+    The exception is the host's and goes on. Nothing is left to do where the call had
+    come to its end.
 
     Args:
         span: Made by ``operation.start``.
         token: From there too.
     """
-    leave(token, span)
+    if trace.get_current_span() is span:
+        leave(token, span)
     span.end()
 
 

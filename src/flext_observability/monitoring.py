@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from typing import Any, TypeVar, overload
 
 from ._pipeline.executors import MONITORED_MARK
+from ._pipeline.interrupts import is_of_host
 from ._pipeline.values import clean_text
 from .calls import Call, CountedCall, abandon, begin, count_call, finish
 from .operation import Operation
@@ -131,7 +132,9 @@ def _wrap_function(
             return _call_otherwise(function, operation, args, kwargs)
         try:
             span, token = operation.start(shape)
-        except Exception:  # noqa: BLE001 - telemetry never stops the host's call
+        except Exception as trouble:  # telemetry never stops the host's call
+            if is_of_host(trouble):
+                raise
             return _call_otherwise(function, operation, args, kwargs)
         try:
             began_ns = _clock_ns()
@@ -143,7 +146,7 @@ def _wrap_function(
                 raise
             finish(operation, span, token, _clock_ns() - began_ns, value)
         except BaseException:
-            if span.ended_ns is None:
+            if not span.ended_ns:
                 abandon(span, token)
             raise
         return value
@@ -188,7 +191,9 @@ def _wrap_coroutine(
             return await _await_otherwise(function, operation, args, kwargs)
         try:
             span, token = operation.start(shape)
-        except Exception:  # noqa: BLE001 - telemetry never stops the host's call
+        except Exception as trouble:  # telemetry never stops the host's call
+            if is_of_host(trouble):
+                raise
             return await _await_otherwise(function, operation, args, kwargs)
         try:
             began_ns = _clock_ns()
@@ -202,7 +207,7 @@ def _wrap_coroutine(
                 raise
             finish(operation, span, token, _clock_ns() - began_ns, value)
         except BaseException:
-            if span.ended_ns is None:
+            if not span.ended_ns:
                 abandon(span, token)
             raise
         return value
