@@ -300,7 +300,7 @@ def test_raising_signal_handlers(
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
     assert raised >= 50
-    # Not all: waiting for the writer, or a plain span whose values may raise, keep some.
+    # Not all: the wait for the writer, and spans whose values may raise, keep some.
     assert caught >= raised * (0.5 if is_nested else 0.8)
     flush()
     ended = len(http_collector.spans("work"))
