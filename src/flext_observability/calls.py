@@ -13,6 +13,7 @@ from opentelemetry.util.types import AnyValue
 
 from . import runtime
 from ._pipeline.current import leave, reset_current
+from ._pipeline.interrupts import is_of_host
 from ._pipeline.measurements import PENDING_LIMIT
 from .constants import FlextObservabilityConstants as C
 from .correlation import restore
@@ -168,8 +169,9 @@ def finish(
                 series.record(duration_ns)
         else:
             _note_outcome(operation, span, duration_ns, value, error)
-    except Exception:  # noqa: BLE001, S110 - telemetry never stops the host's call
-        pass
+    except Exception as trouble:  # telemetry never stops the host's call
+        if error is None and is_of_host(trouble):
+            raise
     finally:
         try:
             reset_current(token)
@@ -178,19 +180,22 @@ def finish(
         if span.ended_ns is None:
             # By the clock that never steps; the wall clock told when it began.
             span.ended_ns = span.started_ns + duration_ns
-            span.shape.tracing.take(span)
+            with suppress(Exception):
+                span.shape.tracing.take(span)
 
 
 def abandon(span: "OwnSpan", token: Any) -> None:
-    """Let go of a call whose end a signal handler broke into by raising.
+    """Let go of a call that a signal handler broke into by raising.
 
-    The exception is the host's and goes on; the call has a span and is not counted.
+    The exception is the host's and goes on. Nothing is left to do where the call had
+    come to its end.
 
     Args:
         span: Made by ``operation.start``.
         token: From there too.
     """
-    leave(token, span)
+    if trace.get_current_span() is span:
+        leave(token, span)
     span.end()
 
 
@@ -272,7 +277,9 @@ def call_started(
         return call_otherwise(function, operation, args, kwargs)
     try:
         span, token = operation.start(shape)
-    except Exception:  # noqa: BLE001 - telemetry never stops the host's call
+    except Exception as trouble:  # telemetry never stops the host's call
+        if is_of_host(trouble):
+            raise
         return call_otherwise(function, operation, args, kwargs)
     try:
         began_ns = _clock_ns()
@@ -283,7 +290,7 @@ def call_started(
             raise
         finish(operation, span, token, _clock_ns() - began_ns, value)
     except BaseException:
-        if span.ended_ns is None:  # a signal handler raised while we were at work
+        if not span.ended_ns:  # a signal handler raised while we were at work
             abandon(span, token)
         raise
     return value

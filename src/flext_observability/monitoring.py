@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import runtime
 from ._pipeline.executors import MONITORED_MARK
+from ._pipeline.interrupts import is_of_host
 from ._pipeline.values import clean_text
 from .calls import (
     Call,
@@ -185,7 +186,9 @@ def _wrap_coroutine(
             return await _await_otherwise(function, operation, args, kwargs)
         try:
             span, token = operation.start(shape)
-        except Exception:  # noqa: BLE001 - telemetry never stops the host's call
+        except Exception as trouble:  # telemetry never stops the host's call
+            if is_of_host(trouble):
+                raise
             return await _await_otherwise(function, operation, args, kwargs)
         try:
             began_ns = _clock_ns()
@@ -199,7 +202,7 @@ def _wrap_coroutine(
                 raise
             finish(operation, span, token, _clock_ns() - began_ns, value)
         except BaseException:
-            if span.ended_ns is None:
+            if not span.ended_ns:
                 abandon(span, token)
             raise
         return value

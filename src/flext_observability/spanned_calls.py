@@ -12,6 +12,7 @@ from typing import Any
 from opentelemetry.context import Context
 
 from ._pipeline.current import SPAN_KEY, leave, reset_current
+from ._pipeline.interrupts import is_of_host
 from ._pipeline.measurements import PENDING_LIMIT
 from ._pipeline.span_start import (
     LOW_64_BITS,
@@ -126,10 +127,11 @@ def call_spanned(  # noqa: C901, PLR0912, PLR0915 - written out; see the module'
             leave(token, span)
         if span.ended_ns is None:
             span.ended_ns = span.started_ns + duration_ns
-            try:  # noqa: SIM105 - `suppress` would cost a sixth of the whole
+            try:
                 shape.tracing.take(span)
-            except Exception:  # noqa: BLE001, S110 - telemetry never stops the host's call
-                pass
+            except Exception as trouble:  # telemetry never stops the host's call
+                if is_of_host(trouble):
+                    raise
     except BaseException:
         if span.ended_ns is None:  # a signal handler raised while we were at work
             if token is None:

@@ -12,6 +12,7 @@ from opentelemetry.trace import Span, SpanContext, Status, StatusCode
 from . import runtime
 from ._pipeline.current import leave
 from ._pipeline.exceptions import exception_attributes
+from ._pipeline.interrupts import is_of_host
 from ._pipeline.values import (
     clean_attributes,
     clean_text,
@@ -118,8 +119,11 @@ class FlextSpan:
                 self._span, self._token = _own.start_with(shape, self._attributes)
             else:
                 self._span, self._token = start(shape)
-        except Exception:  # noqa: BLE001 - telemetry never stops the host's block
+        except Exception as trouble:  # telemetry never stops the host's block
             self._span, self._token = trace.INVALID_SPAN, None
+            if is_of_host(trouble):
+                self._depth -= 1
+                raise
         return self
 
     def _started_otherwise(self) -> tuple[Span, Any]:
@@ -152,8 +156,9 @@ class FlextSpan:
                 mark_failed(span, Failure(error, None), record_exception=True)
         try:
             span.end()
-        except Exception:  # noqa: BLE001, S110 - a processor of the caller's
-            pass
+        except Exception as trouble:
+            if error is None and is_of_host(trouble):
+                raise
         finally:
             leave(token, span)
 

@@ -95,11 +95,9 @@ def test_totals(http_collector: Collector) -> None:
     calls_with_everything_going_on(http_collector, 2_000)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_many_totals(http_collector: Collector) -> None:
     """The same with 100,000 calls in each thread."""
-    start(http_collector, sample_ratio=0.01)
+    start(http_collector, sample_ratio=0.02)
 
     @fo.flext_monitor_function("work")
     def work() -> None:
@@ -263,39 +261,49 @@ class InterruptError(Exception):
 # It may also raise in a callback of the interpreter's, which only reports it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
-def test_raising_signal_handlers(http_collector: Collector) -> None:
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_raising_signal_handlers(
+    http_collector: Collector,
+    is_nested: bool,  # noqa: FBT001 - a parameter
+) -> None:
     """A handler may raise at any moment of a call: its span is current no more.
 
-    The ledger balances, and work goes on.
+    The exception is the host's and comes out; the ledger balances, and work goes on.
     """
     start(http_collector)
     tracer = trace.get_tracer("lib")
 
     @fo.flext_monitor_function("work")
     def work() -> None:
-        with fo.flext_span("inside"), tracer.start_as_current_span("plain"):
-            pass
+        if is_nested:
+            with fo.flext_span("inside"), tracer.start_as_current_span("plain"):
+                pass
+
+    raised, caught, outermost = 0, 0, trace.get_current_span()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal raised
+        raised += 1
         raise InterruptError
 
     former = signal.signal(signal.SIGALRM, interrupt)
-    interrupted, outermost = 0, trace.get_current_span()
     try:
         deadline = time.monotonic() + 3
-        while interrupted < 300 and time.monotonic() < deadline:
+        while raised < 300 and time.monotonic() < deadline:
             try:
-                signal.setitimer(signal.ITIMER_REAL, 1e-5 + (interrupted % 50) * 2e-6)
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 + (raised % 50) * 2e-6)
                 for _ in range(100):
                     work()
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except InterruptError:
-                interrupted += 1
+                caught += 1
                 assert trace.get_current_span() is outermost
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
-    assert interrupted >= 50
+    assert raised >= 50
+    # Not all: the wait for the writer, and spans whose values may raise, keep some.
+    assert caught >= raised * (0.5 if is_nested else 0.8)
     flush()
     ended = len(http_collector.spans("work"))
     work()

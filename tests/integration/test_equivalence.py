@@ -37,6 +37,8 @@ from tests.fixtures.span_programs import (
 )
 
 Program = Callable[[Tracer], object]
+# What is found is not made smaller: that takes minutes, and the difference is shown.
+_FAST = settings(EXAMPLES, phases=[Phase.explicit, Phase.generate])
 
 
 class Followed(ParentBased):
@@ -131,7 +133,7 @@ def running(drawn: Sequence[Block], kinds: set[str]) -> Program:
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-@settings(EXAMPLES, phases=[Phase.explicit, Phase.generate], max_examples=60)
+@settings(_FAST, max_examples=60)
 @given(drawn=programs())
 def test_legal_programs(
     limits: str, drawn: list[Block], monkeypatch: pytest.MonkeyPatch
@@ -154,7 +156,7 @@ def test_legal_programs(
     assert sdk <= {"GuardedSpan", "NonRecordingSpan"}
 
 
-@settings(EXAMPLES, phases=[Phase.explicit, Phase.generate], max_examples=100)
+@settings(_FAST, max_examples=100)
 @given(drawn=programs(TEXTS, KEYS, VALUES, VALUES))
 def test_hostile_programs(drawn: list[Block]) -> None:
     """Whatever the arguments: both of our ways give the same, and raise nothing."""
@@ -163,7 +165,7 @@ def test_hostile_programs(drawn: list[Block]) -> None:
     assert_same_encoding(found)
 
 
-@settings(EXAMPLES, phases=[Phase.explicit, Phase.generate], max_examples=25)
+@settings(_FAST, max_examples=25)
 @given(drawn=programs())
 def test_what_arrives(http_collector: Collector, drawn: list[Block]) -> None:
     """The request that leaves the process holds what plain OpenTelemetry would send."""

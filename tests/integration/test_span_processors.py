@@ -268,6 +268,20 @@ def test_console_of_the_sdk(
     assert json.loads(capsys.readouterr().out)["name"] == "shown"
 
 
+def test_flushed_and_shut_down(http_collector: Collector, plug: Plug) -> None:
+    """``flush`` flushes processors of others, ``shutdown`` shuts them down."""
+    memory = InMemorySpanExporter()
+    plug(http_collector, BatchSpanProcessor(memory, schedule_delay_millis=60_000))
+    with fo.flext_span("flushed"):
+        pass
+    flush()
+    assert [span.name for span in memory.get_finished_spans()] == ["flushed"]
+    with fo.flext_span("at the end"):
+        pass
+    assert fo.shutdown().success
+    assert len(memory.get_finished_spans()) == 2
+
+
 class Starts(SpanProcessor):
     """Makes spans itself, as a processor that counts or samples may do."""
 

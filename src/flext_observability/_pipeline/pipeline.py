@@ -28,7 +28,7 @@ from .intake import Writer
 from .ledger import Ledger, Notices, SignalLedger
 from .log_lines import LineSink
 from .outlets import Outlets
-from .processors import LogQueue, SpanQueue
+from .processors import GuardedSpanProcessor, LogQueue, SpanQueue
 from .route import Route
 from .spool import Spool
 from .spooled_route import SpooledRoute
@@ -85,6 +85,8 @@ class Pipeline:
     span_queues: dict[str, SpanQueue] = field(default_factory=dict[str, SpanQueue])
     ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
     endpoints: dict[Signal, Endpoint] = field(default_factory=dict[Signal, Endpoint])
+    late_processors: list[SpanProcessor] = field(default_factory=list[SpanProcessor])
+    """Of the caller, added to the provider after setup."""
     memory: MemoryExporter | None = None
     prometheus: "PrometheusReader | None" = None
     prometheus_address: tuple[str, int] = ("127.0.0.1", C.PORT_PROMETHEUS_EXPORTER)
@@ -280,13 +282,23 @@ class Pipeline:
         """Collect what is polled; give the signals whose collection goes on."""
         return [r.signal for r in self.routes if not r.collect(deadline)]
 
+    def care_for(self, processor: SpanProcessor) -> SpanProcessor:
+        """Flush and shut down a processor that comes after setup; give it guarded."""
+        self.late_processors.append(processor)
+        self._foreign_thread.start()
+        return GuardedSpanProcessor(processor, self.report)
+
     def _run_foreign(self, deadline: float, calls: Sequence[Callable[[], Any]]) -> None:
-        if self.extras.all():
+        if self.extras.all() or self.late_processors:
             self._foreign_thread.run(calls, deadline)
 
     def _foreign(self) -> list[Any]:
         extras = self.extras
-        return [*extras.span_processors, *extras.log_record_processors]
+        return [
+            *extras.span_processors,
+            *extras.log_record_processors,
+            *self.late_processors,
+        ]
 
     def _release_readers(self, kept: Sequence[object]) -> None:
         """Unregister readers, so that a later setup may be given the same objects."""

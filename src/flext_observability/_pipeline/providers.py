@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 # which submit to a thread pool in the child and would wait for its lock for ever.
 from concurrent.futures import thread as _thread_pools_first
 from dataclasses import replace
-from functools import partial
 from typing import Any, cast
 
 from opentelemetry.metrics import CallbackOptions, CallbackT, Observation
@@ -216,7 +215,7 @@ def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider
         for processor in guarded:
             tracing.add(processor)
         provider.tracing = pipeline.tracing = tracing
-    provider.guard = partial(GuardedSpanProcessor, report=pipeline.report)
+    provider.guard = pipeline.care_for
     return provider
 
 

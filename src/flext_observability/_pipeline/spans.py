@@ -307,7 +307,7 @@ class RecordingSpan(ReadableSpan, Span):
 
     @_attributes.setter
     def _attributes(self, attributes: Mapping[str, Any] | None) -> None:
-        self._writable()
+        self._writable()  # it counts what was dropped before
         self.detailed().attributes = dict(attributes or {})
 
     def _readable_span(self) -> ReadableSpan:

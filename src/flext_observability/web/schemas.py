@@ -1,11 +1,14 @@
 """The shapes of the REST API, as its OpenAPI document shows them."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..constants import FlextObservabilityConstants as C
+
+_BEGINS_WITH_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def _lower(value: object) -> object:
@@ -14,7 +17,7 @@ def _lower(value: object) -> object:
 
 def _iso(value: object) -> object:
     """Refuse bare numbers: Pydantic would take them for seconds or milliseconds."""
-    if isinstance(value, str) and "-" not in value[1:]:
+    if isinstance(value, str) and not _BEGINS_WITH_DATE.match(value):
         message = "must be a time as ISO 8601 has it, such as 2026-05-01T12:00:00Z"
         raise ValueError(message)
     return value
