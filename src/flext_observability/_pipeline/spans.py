@@ -547,19 +547,31 @@ class RecordingSpan(ReadableSpan, Span):
         """
         if self.ended_ns is not None:
             return
-        limits, own = self.shape.limits, self._writable()
-        most, length = limits.max_span_attributes, limits.max_span_attribute_length
-        if length is None and (most is None or len(own) + len(attributes) <= most):
-            own.update(attributes)
+        if self.detail is None:
+            self._begin_detail(attributes)
         else:
             for key, value in attributes.items():
                 self.put_attribute(key, value)
         if error is not None:
-            event = ExceptionEvent(error, limits, {}, timestamp=moment_ns)
-            self._add_event(event)
+            limits = self.shape.limits
+            self._add_event(ExceptionEvent(error, limits, {}, timestamp=moment_ns))
         detail = self.detailed()
         if detail.status.status_code is not StatusCode.OK:
             detail.status = Status(StatusCode.ERROR, description)
+
+    def _begin_detail(self, attributes: Mapping[str, str]) -> None:
+        """Make in one step what a failure needs; nobody else has touched the span."""
+        limits, own = self.shape.limits, {**self._initial(), **attributes}
+        most = limits.max_span_attributes
+        is_short = most is None or len(own) <= most
+        if is_short and limits.max_span_attribute_length is None:
+            detail = SpanDetail()
+            detail.attributes, detail.dropped = own, self.shape.dropped
+            detail.events = BoundedList(limits.max_events)
+            self.detail = detail
+            return
+        for key, value in attributes.items():
+            self.put_attribute(key, value)
 
     def end(self, end_time: int | None = None) -> None:
         """End it; only the first time counts."""
