@@ -1,0 +1,60 @@
+"""Exceptions that the host's signal handlers raise while we work in its main thread."""
+
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+
+import flext_observability as fo
+from tests.fixtures.collector import Collector
+from tests.fixtures.interruptions import Timeout, interrupted
+from tests.fixtures.library import assert_balanced, flush, start
+
+
+@fo.flext_monitor_function("work")
+def work() -> None:
+    """Do nothing."""
+
+
+def start_recording(collector: Collector, **fields: object) -> None:
+    """Write each record before its call returns, once all is warm."""
+    start(collector, **({"durability": "record", "metrics_enabled": False} | fields))
+    work()
+    flush()
+    collector.clear()
+
+
+def assert_each_once(collector: Collector, count: int) -> None:
+    """So many spans arrived, none of them twice, and all are accounted for."""
+    flush()
+    ids = Counter(span.span_id for span in collector.spans())
+    assert (len(ids), sum(ids.values())) == (count, count)
+    assert_balanced("traces")
+    assert fo.status().signals["traces"].pending == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "file"),
+    [
+        ("c_return", "pwrite", "spool_files.py"),
+        ("return", "append", "process_directory.py"),
+        ("call", "tell", "holdings.py"),
+        ("return", "put", "disk_spool.py"),
+        ("call", "notify", "delivery.py"),
+        ("return", "notify", "delivery.py"),
+        ("c_return", "popleft", "intake.py"),
+        ("call", "_forget_taken", "intake.py"),
+        ("call", "_set_limit", "intake.py"),
+    ],
+)
+def test_interrupted_write_is_made_once(
+    http_collector: Collector, event: str, name: str, file: str
+) -> None:
+    """Wherever the exception comes in a write, each record is written once."""
+    start_recording(http_collector)
+    with interrupted(event, name, file) as raised:
+        with suppress(Timeout):
+            work()
+        assert raised
+    work()
+    assert_each_once(http_collector, 2)
