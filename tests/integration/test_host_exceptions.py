@@ -58,3 +58,30 @@ def test_interrupted_write_is_made_once(
         assert raised
     work()
     assert_each_once(http_collector, 2)
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "file"),
+    [
+        ("call", "attributes", "value_cleaning.py"),
+        ("call", "_event", "cleaning.py"),
+        ("call", "_redacted", "redaction.py"),
+        ("call", "_own_body", "otlp_spans.py"),
+        ("call", "encode_spans", "otlp_spans.py"),
+        ("return", "encode_spans", "otlp_spans.py"),
+    ],
+)
+def test_interrupted_encoding_keeps_the_content(
+    http_collector: Collector, event: str, name: str, file: str
+) -> None:
+    """One exception while a record is cleaned or encoded costs nothing of it."""
+    start_recording(http_collector, logs_enabled=False)
+    with interrupted(event, name, file) as raised:
+        with suppress(Timeout), fo.flext_span("pay", attributes={"card": "a b"}) as pay:
+            pay.add_event("paid")
+        assert raised
+    flush()
+    sent = http_collector.span("pay")
+    assert sent.attributes["card"] == "a b"
+    assert [event.name for event in sent.events] == ["paid"]
+    assert_each_once(http_collector, 1)
