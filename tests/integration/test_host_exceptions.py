@@ -85,3 +85,26 @@ def test_interrupted_encoding_keeps_the_content(
     assert sent.attributes["card"] == "a b"
     assert [event.name for event in sent.events] == ["paid"]
     assert_each_once(http_collector, 1)
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "file"),
+    [
+        ("call", "write_whole", "spool_files.py"),
+        ("return", "append", "process_directory.py"),
+        ("call", "create", "spool_directory.py"),
+        ("return", "create", "spool_directory.py"),
+    ],
+)
+def test_host_timeout_is_no_trouble_of_the_disk(
+    http_collector: Collector, event: str, name: str, file: str
+) -> None:
+    """A handler's ``TimeoutError``, an ``OSError``, is not taken for a failing disk."""
+    start(http_collector, durability="record", logs_enabled=False)
+    with interrupted(event, name, file, TimeoutError("the host's")) as raised:
+        with suppress(TimeoutError):
+            work()
+        assert raised
+    assert not any("disk" in problem for problem in fo.status().problems)
+    work()
+    assert_each_once(http_collector, 2)

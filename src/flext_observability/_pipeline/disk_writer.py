@@ -82,6 +82,7 @@ class DiskWriter:
                 self._lose()
                 self._append(number, frame, count, tally)
         except OSError as error:
+            _raise_foreign(error)
             self.refuse(error)
             return False
         finally:
@@ -103,6 +104,7 @@ class DiskWriter:
             try:
                 self._holdings.folder.probe()
             except OSError as error:
+                _raise_foreign(error)
                 self.refuse(error)
             else:
                 self._recover()
@@ -140,6 +142,7 @@ class DiskWriter:
         try:
             self._make_own()
         except OSError as error:
+            _raise_foreign(error)
             self.refuse(error)
         finally:
             self._is_writing = False
@@ -222,6 +225,15 @@ class DiskWriter:
 
 def _no_figures() -> Cells:
     return array("Q", bytes(8 * 3 * len(SIGNALS)))
+
+
+def _raise_foreign(error: OSError) -> None:
+    """Let pass what is no trouble of the disk, which always comes with a number.
+
+    Programs have their signal handlers raise ``TimeoutError``, which is an ``OSError``.
+    """
+    if error.errno is None:
+        raise error
 
 
 def is_without_room() -> OSError:
