@@ -1,5 +1,6 @@
 """Exceptions that the host's signal handlers raise while we work in its main thread."""
 
+import logging
 from collections import Counter
 from contextlib import suppress
 
@@ -108,3 +109,26 @@ def test_host_timeout_is_no_trouble_of_the_disk(
     assert not any("disk" in problem for problem in fo.status().problems)
     work()
     assert_each_once(http_collector, 2)
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "file"),
+    [
+        ("c_return", "set", "own_work.py"),
+        ("call", "encode_spans", "otlp_spans.py"),
+        ("return", "__call__", "encoding.py"),
+    ],
+)
+def test_interrupted_work_leaves_no_mark(
+    http_collector: Collector, event: str, name: str, file: str
+) -> None:
+    """After an exception amid our work the lines of this thread are still taken."""
+    start_recording(http_collector)
+    with interrupted(event, name, file) as raised:
+        with suppress(Timeout):
+            work()
+        assert raised
+    for number in range(3):
+        logging.getLogger("shop").warning("line %d", number)
+    assert_each_once(http_collector, 1)
+    assert len(http_collector.logs()) == 3

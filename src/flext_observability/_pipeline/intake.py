@@ -12,7 +12,7 @@ from .background import BackgroundThread
 from .bell import Bell
 from .encoding import BatchEncoder
 from .ledger import Ledger, Notices
-from .own_work import own_work
+from .own_work import as_own_work
 from .route import Bounds
 from .spool import ACCEPTED_CELLS, Spool
 
@@ -268,8 +268,7 @@ class Intake(Generic[T]):
             if not self._write_lock.acquire(timeout=timeout_s):
                 return False
             self._writing_thread = me
-            with own_work():
-                stray = self._write_twice(queued)
+            stray = self._write_twice(queued)
         finally:
             if self._writing_thread == me:
                 self._writing_thread = 0
@@ -313,7 +312,9 @@ class Intake(Generic[T]):
             self._take()
             if not self._taken:
                 return False
-            self._encoded = deque(self._encode(self._taken))
+            # Objects of the host may log here, while we look at them. A signal handler
+            # that logs during the write below is not us.
+            self._encoded = as_own_work(lambda: deque(self._encode(self._taken)))
         while self._encoded:
             if self._is_stopped:
                 return False  # `close` has counted these records
