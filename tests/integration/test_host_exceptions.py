@@ -102,7 +102,11 @@ def test_host_timeout_is_no_trouble_of_the_disk(
 ) -> None:
     """A handler's ``TimeoutError``, an ``OSError``, is not taken for a failing disk."""
     start(http_collector, durability="record", logs_enabled=False)
-    with interrupted(event, name, file, TimeoutError("the host's")) as raised:
+
+    def handler() -> None:
+        raise TimeoutError("the host's")
+
+    with interrupted(event, name, file, handler) as raised:
         with suppress(TimeoutError):
             work()
         assert raised
@@ -132,3 +136,28 @@ def test_interrupted_work_leaves_no_mark(
         logging.getLogger("shop").warning("line %d", number)
     assert_each_once(http_collector, 1)
     assert len(http_collector.logs()) == 3
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "file"),
+    [
+        ("call", "put", "intake.py"),
+        ("call", "write", "intake.py"),
+        ("c_return", "pwrite", "spool_files.py"),
+    ],
+)
+def test_line_of_a_signal_handler_amid_a_write(
+    http_collector: Collector, event: str, name: str, file: str
+) -> None:
+    """A handler may log while a line of this thread is written; both arrive, once."""
+    start_recording(http_collector)
+    log = logging.getLogger("shop")
+    with interrupted(event, name, file, lambda: log.warning("handled")) as reached:
+        log.warning("plain")
+        assert reached
+    flush()
+    assert sorted(str(line.body) for line in http_collector.logs()) == [
+        "handled",
+        "plain",
+    ]
+    assert_balanced("logs")
