@@ -5,6 +5,7 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
+from opentelemetry import metrics
 
 import flext_observability as fo
 from tests.fixtures.collector import Collector
@@ -161,3 +162,28 @@ def test_line_of_a_signal_handler_amid_a_write(
         "plain",
     ]
     assert_balanced("logs")
+
+
+@pytest.mark.parametrize("make", ["own", "otel"])
+def test_interrupted_making_of_an_instrument(
+    http_collector: Collector, make: str
+) -> None:
+    """An exception while an instrument is made costs one measurement at most."""
+    start(http_collector, logs_enabled=False)
+
+    def add() -> None:
+        if make == "own":
+            fo.flext_counter("orders").add(1)
+        else:
+            metrics.get_meter("shop").create_counter("orders").add(1)
+
+    with interrupted(
+        "call", "create_counter", "sdk/metrics/_internal/__init__.py"
+    ) as reached:
+        with suppress(Timeout):
+            add()
+        assert reached
+    for _ in range(3):
+        add()
+    flush()
+    assert 3 <= http_collector.metric("orders").value <= 4
