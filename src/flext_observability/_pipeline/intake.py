@@ -308,6 +308,8 @@ class Intake(Generic[T]):
 
     def _write_batch(self) -> bool:
         """Write one batch; say whether to go on."""
+        if self._is_stopped:
+            return False  # `close` has counted what there was
         if self._encoded is None:
             self._take()
             if not self._taken:
@@ -391,10 +393,22 @@ class Intake(Generic[T]):
         self._is_stopped = True
         is_mine = self._write_lock.acquire(timeout=_HELP_S)
         try:
-            return self._count_taken() + self._sum(tuple(self._queue))
+            lost = self._count_taken()
+            if is_mine:
+                return lost + self._take_rest()
+            return lost + self._sum(tuple(self._queue))
         finally:
             if is_mine:
                 self._write_lock.release()
+
+    def _take_rest(self) -> int:
+        """Take all from the queue, where whoever put it would count it once more."""
+        taken = self._taken
+        count = len(taken)
+        with suppress(IndexError):
+            for _ in range(len(self._queue)):  # what comes now is refused
+                taken.append(self._queue.popleft())
+        return self._sum(taken[count:])
 
     def _count_taken(self) -> int:
         """Count the ledger units that left the queue and did not reach the spool."""
