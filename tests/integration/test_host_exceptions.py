@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from opentelemetry import metrics
@@ -18,9 +19,9 @@ def work() -> None:
     """Do nothing."""
 
 
-def start_recording(collector: Collector, **fields: object) -> None:
+def start_recording(collector: Collector, **fields: Any) -> None:
     """Write each record before its call returns, once all is warm."""
-    start(collector, **({"durability": "record", "metrics_enabled": False} | fields))
+    start(collector, durability="record", metrics_enabled=False, **fields)
     work()
     flush()
     collector.clear()

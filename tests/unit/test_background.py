@@ -33,11 +33,11 @@ def test_interrupted_start_leaves_one_thread() -> None:
         sys.setswitchinterval(interval)
     try:
         for _ in range(500):
-            left = [t for t in threading.enumerate() if t not in before]
-            if len(left) == 1 and runs:
+            if len(set(threading.enumerate()) - before) == 1 and runs:
                 break
             time.sleep(0.01)
-        assert (len(left), runs) == (1, [1])
+        assert len(set(threading.enumerate()) - before) == 1
+        assert runs == [1]
         assert thread.start()
         assert (thread.is_running(), runs) == (True, [1])
     finally:
