@@ -1,9 +1,12 @@
 """Nothing is lost silently: the ledger agrees with what the collector saw."""
 
 import logging
+import threading
 import time
+from contextlib import ExitStack
 
 import pytest
+from opentelemetry import trace
 
 import flext_observability as fo
 from tests.fixtures.collector import (
@@ -17,6 +20,7 @@ from tests.fixtures.collector import (
     closed_port,
     silent_port,
 )
+from tests.fixtures.interruptions import interrupted
 from tests.fixtures.library import assert_balanced, flush, start
 
 
@@ -169,6 +173,47 @@ def test_flush_keeps_its_time(protocol: Protocol, trouble: str) -> None:
             assert ledger.pending == 0
             assert sum(ledger.dropped.values()) == 3
         assert_balanced()
+
+
+def test_record_that_comes_while_it_closes(http_collector: Collector) -> None:
+    """A record put at the very moment of the close is counted, and counted once."""
+    start(http_collector, metrics_enabled=False, logs_enabled=False)
+    make_spans(1)
+    flush()
+    span = trace.get_tracer("shop").start_span("late")
+    is_put, is_closed = threading.Event(), threading.Event()
+
+    def wait_for_the_close() -> None:
+        is_put.set()
+        assert is_closed.wait(10)
+
+    def end() -> None:
+        with interrupted(
+            "call", "_refuse_newest", "intake.py", wait_for_the_close
+        ) as reached:
+            span.end()
+            assert reached
+
+    late = threading.Thread(target=end)
+
+    def go_on() -> None:
+        is_closed.set()
+        late.join(10)
+
+    with ExitStack() as stack:
+
+        def put() -> None:
+            late.start()
+            assert is_put.wait(10)
+            stack.enter_context(interrupted("return", "close", "ledger.py", go_on))
+
+        stack.enter_context(interrupted("call", "_count_taken", "intake.py", put))
+        fo.shutdown(timeout_s=1.0)
+    assert is_closed.is_set()
+    assert not late.is_alive()
+    ledger = fo.status().signals["traces"]
+    assert (ledger.accepted, ledger.delivered, ledger.pending) == (2, 1, 0)
+    assert ledger.dropped == {"exit": 1}
 
 
 def test_exporting_makes_no_telemetry(server: Collector) -> None:

@@ -18,7 +18,12 @@ class BackgroundThread:
         self._name = name
         self._run = run
         self._lock = threading.RLock()  # a signal handler may start it, too
-        self._thread: threading.Thread | None = None
+        # The signal handler of a program may raise out of `start`, or start us while
+        # we wait there, when nobody can tell yet whether the thread will come. So one
+        # too many may be asked for, and only the one that holds this does the work.
+        self._turn = threading.Lock()
+        self._asked: threading.Thread | None = None
+        self._working: threading.Thread | None = None
 
     def start(self) -> bool:
         """Start it unless it runs; say whether it does.
@@ -30,17 +35,16 @@ class BackgroundThread:
         with self._lock:
             if not self.is_running():
                 thread = threading.Thread(
-                    target=self._run, name=self._name, daemon=True
+                    target=self._work, name=self._name, daemon=True
                 )
-                # Known before it runs: a signal handler may raise out of `start`.
-                self._thread = thread
+                self._asked = thread
                 with suppress(RuntimeError):
                     thread.start()
         return self.is_running()
 
     def is_running(self) -> bool:
         """Whether it was started and lives."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._living() is not None
 
     def join(self, timeout_s: float) -> None:
         """Wait for its end, unless we are it.
@@ -48,8 +52,21 @@ class BackgroundThread:
         Args:
             timeout_s: Seconds it may take.
         """
-        thread = self._thread
-        if thread is None or not thread.is_alive():
-            return
-        if thread is not threading.current_thread():
+        thread = self._living()
+        if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
+
+    def _living(self) -> threading.Thread | None:
+        for thread in (self._working, self._asked):
+            if thread is not None and thread.is_alive():
+                return thread
+        return None
+
+    def _work(self) -> None:
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            self._working = threading.current_thread()
+            self._run()
+        finally:
+            self._turn.release()

@@ -123,12 +123,15 @@ class Cleaner:
     def _safely(self, clean: Callable[[T], T], bare: Callable[[T], T], record: T) -> T:
         try:
             return clean(record)
-        except Exception as error:  # noqa: BLE001 - hostile objects inside a record
-            self._report(
-                "unclean",
-                f"a record could not be read ({type(error).__name__}); what is left of "
-                "it is sent",
-            )
+        except Exception:  # noqa: BLE001 - hostile objects in it, or a signal handler's
+            try:
+                return clean(record)
+            except Exception as error:  # noqa: BLE001 - again, so they are in it
+                self._report(
+                    "unclean",
+                    f"a record could not be read ({type(error).__name__}); what is "
+                    "left of it is sent",
+                )
         try:
             return bare(record)
         except Exception:  # noqa: BLE001 - the encoder will refuse it, and it is counted

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 from ..constants import DropReason, Signal
+from .background import BackgroundThread
 from .bell import Bell
 from .ledger import Ledger, Notices
 from .own_work import own_work, suppressor
@@ -82,7 +83,7 @@ class DirectRoute(Generic[T]):
         self._is_closing = False
         self._is_closed = False
         self._deadline = math.inf
-        self._thread: threading.Thread | None = None
+        self._thread = BackgroundThread(f"flext-{signal.value}", self._run)
         self._trouble: str | None = None
 
     @property
@@ -103,7 +104,7 @@ class DirectRoute(Generic[T]):
                 self._queue.append(record)
         if waiting >= self._bounds.queue_records:
             self._refuse(count)
-        elif self._thread is None:
+        elif not self._thread.is_running():
             self.start()
         elif waiting + 1 >= self._bounds.batch_records:
             self._wake.ring()
@@ -119,16 +120,8 @@ class DirectRoute(Generic[T]):
     def start(self) -> bool:
         """Start the thread unless it runs; say whether it does."""
         self._poller.start()
-        with self._lock:
-            if self._thread is None:
-                thread = threading.Thread(
-                    target=self._run, name=f"flext-{self.signal.value}", daemon=True
-                )
-                # Interpreter shutdown refuses threads; `close` still drains the queue.
-                with suppress(RuntimeError):
-                    thread.start()
-                    self._thread = thread
-        return self._thread is not None
+        # Interpreter shutdown refuses threads; `close` still drains the queue.
+        return self._thread.start()
 
     def hurry(self) -> None:
         """Export what is queued now, without waiting for it."""
@@ -169,11 +162,7 @@ class DirectRoute(Generic[T]):
         """Wait for the end of the threads."""
         deadline = time.monotonic() + timeout_s
         self._poller.join(timeout_s)
-        thread = self._thread
-        if thread is None or not thread.is_alive():
-            return
-        if thread is not threading.current_thread():
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     # -- the thread
 

@@ -69,6 +69,7 @@ class DiskSpool:
         self._writer = DiskWriter(self._holdings, fsync)
         self._adoption = Adoption(self._holdings)
         self._overflow = MemorySpool(limit_bytes=_OVERFLOW_BYTES)
+        self._taken = [0] * len(SIGNALS)  # batches, straight to the disk
         if folder.is_without_room:
             with self._holdings.telling, self._holdings.lock:
                 self._writer.refuse(is_without_room())
@@ -146,10 +147,15 @@ class DiskSpool:
         with self._holdings.telling, self._holdings.lock:
             if self._holdings.is_closed:
                 return False
-            if self._writer.write(NUMBERS[signal], body, count):
+            if self._writer.write(NUMBERS[signal], body, count, self._taken):
                 self._rescue()
                 return True
             return self._overflow.put(signal, body, count)
+
+    def taken(self, signal: Signal) -> int:
+        """Count the batches that were ever taken of a signal."""
+        with self._holdings.lock:
+            return self._taken[NUMBERS[signal]] + self._overflow.taken(signal)
 
     def reject(self, signal: Signal, body: bytes, reason: str) -> None:
         """Keep refused records for a person to look at."""
@@ -258,10 +264,15 @@ class DiskSpool:
                 continue  # on its way
             while self._overflow.waits(signal):
                 lease = self._overflow.lease(signal, REQUEST_LIMIT_BYTES, _UNLIMITED)
-                if lease is None or not self._writer.write(
-                    number, lease.body, lease.count
-                ):
+                if lease is None or not self._rescue_batch(number, lease):
                     return
+
+    def _rescue_batch(self, number: int, lease: Lease) -> bool:
+        tally = [0] * len(SIGNALS)
+        try:
+            return self._writer.write(number, lease.body, lease.count, tally)
+        finally:  # also when a host's exception comes right after the write
+            if tally[number]:
                 self._overflow.ack(lease)
 
     def _pin(self, signal: Signal, directory: ProcessDirectory) -> list[_Stretch]:

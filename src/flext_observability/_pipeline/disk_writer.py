@@ -58,8 +58,15 @@ class DiskWriter:
         """Raise a figure of a signal."""
         self.count(3 * number + figure, count)
 
-    def write(self, number: int, body: bytes, count: int) -> bool:
-        """Bring a batch to the disk; whether it took it."""
+    def write(self, number: int, body: bytes, count: int, tally: list[int]) -> bool:
+        """Bring a batch to the disk; whether it took it.
+
+        Args:
+            number: Of the signal.
+            body: The batch.
+            count: Records in it.
+            tally: Raised for the signal once it is there, whatever is raised then.
+        """
         # A finalizer may put in the middle of our write, and must not mix with it.
         if self._is_writing or not self._may_try():
             return False
@@ -70,11 +77,12 @@ class DiskWriter:
         try:
             self.check()
             try:
-                self._append(number, frame, count)
+                self._append(number, frame, count, tally)
             except FileNotFoundError:
                 self._lose()
-                self._append(number, frame, count)
+                self._append(number, frame, count, tally)
         except OSError as error:
+            _raise_foreign(error)
             self.refuse(error)
             return False
         finally:
@@ -96,6 +104,7 @@ class DiskWriter:
             try:
                 self._holdings.folder.probe()
             except OSError as error:
+                _raise_foreign(error)
                 self.refuse(error)
             else:
                 self._recover()
@@ -133,6 +142,7 @@ class DiskWriter:
         try:
             self._make_own()
         except OSError as error:
+            _raise_foreign(error)
             self.refuse(error)
         finally:
             self._is_writing = False
@@ -147,7 +157,7 @@ class DiskWriter:
             own.counter.store()
         return False
 
-    def _append(self, number: int, frame: bytes, count: int) -> None:
+    def _append(self, number: int, frame: bytes, count: int, tally: list[int]) -> None:
         own = self._holdings.own or self._make_own()
         segment = own.current
         if segment is None or (
@@ -156,7 +166,8 @@ class DiskWriter:
             own.seal(is_synced=self._fsync != "never")
             self._holdings.make_room(max(self._segment_limit, len(frame)))
             segment = own.begin_segment()
-        own.append(segment, frame, number, count, is_synced=self._fsync == "batch")
+        is_synced = self._fsync == "batch"
+        own.append(segment, frame, number, count, is_synced=is_synced, tally=tally)
         self.add(number, 1, count)
 
     def _make_own(self) -> ProcessDirectory:
@@ -214,6 +225,15 @@ class DiskWriter:
 
 def _no_figures() -> Cells:
     return array("Q", bytes(8 * 3 * len(SIGNALS)))
+
+
+def _raise_foreign(error: OSError) -> None:
+    """Let pass what is no trouble of the disk, which always comes with a number.
+
+    Programs have their signal handlers raise ``TimeoutError``, which is an ``OSError``.
+    """
+    if error.errno is None:
+        raise error
 
 
 def is_without_room() -> OSError:

@@ -88,10 +88,14 @@ class BatchEncoder:
 
     def _pieces(self, records: Sequence[Any]) -> Iterator[Piece]:
         try:
-            body = self._body(records)
-        except Exception as error:  # noqa: BLE001 - whatever a record holds
-            yield from self._apart(records, error)
-            return
+            body = self._encode(records)
+        except Exception as first:  # noqa: BLE001 - a record's, or a signal handler's
+            try:
+                body = self._encode(records)
+            except Exception as error:  # noqa: BLE001 - again: whatever a record holds
+                yield from self._apart(records, error)
+                return
+            self._stray = first
         count = sum(map(self._size, records))
         if len(body) <= REQUEST_LIMIT_BYTES:
             yield Piece(body, count)
@@ -100,14 +104,6 @@ class BatchEncoder:
         for piece in made.too_large:
             self._give_up(f"is larger than {REQUEST_LIMIT_BYTES} bytes", piece.count)
         yield from made.pieces
-
-    def _body(self, records: Sequence[Any]) -> bytes:
-        try:
-            body = self._encode(records)
-        except Exception as error:  # noqa: BLE001 - a record's, or a signal handler's
-            body = self._encode(records)
-            self._stray = error
-        return body
 
     def _apart(self, records: Sequence[Any], error: Exception) -> Iterator[Piece]:
         """Find the record that cannot be encoded, so that its neighbours arrive."""

@@ -12,7 +12,7 @@ from .background import BackgroundThread
 from .bell import Bell
 from .encoding import BatchEncoder
 from .ledger import Ledger, Notices
-from .own_work import own_work
+from .own_work import as_own_work
 from .route import Bounds
 from .spool import ACCEPTED_CELLS, Spool
 
@@ -96,7 +96,10 @@ class Intake(Generic[T]):
         self._putting_since: float | None = None
         self._is_refused = False
         self._taken: list[T] = []
-        self._encoded: deque[Piece] = deque()
+        self._encoded: deque[Piece] | None = None  # what is left of the taken ones
+        # Batches that the spool took and we noticed, and whether there may be one more.
+        self._handed = writer.spool.taken(signal)
+        self._is_handing = False
         writer.add(self)
 
     def put(self, record: T) -> None:
@@ -265,8 +268,7 @@ class Intake(Generic[T]):
             if not self._write_lock.acquire(timeout=timeout_s):
                 return False
             self._writing_thread = me
-            with own_work():
-                stray = self._write_twice(queued)
+            stray = self._write_twice(queued)
         finally:
             if self._writing_thread == me:
                 self._writing_thread = 0
@@ -306,30 +308,52 @@ class Intake(Generic[T]):
 
     def _write_batch(self) -> bool:
         """Write one batch; say whether to go on."""
-        if not self._encoded:
+        if self._is_stopped:
+            return False  # `close` has counted what there was
+        if self._encoded is None:
             self._take()
             if not self._taken:
                 return False
-            self._encoded.extend(self._encode(self._taken))
+            # Objects of the host may log here, while we look at them. A signal handler
+            # that logs during the write below is not us.
+            self._encoded = as_own_work(lambda: deque(self._encode(self._taken)))
         while self._encoded:
             if self._is_stopped:
                 return False  # `close` has counted these records
             piece = self._encoded[0]
-            self._putting_since = time.monotonic()
-            is_taken = self._spool.put(self.signal, piece.body, piece.count)
-            self._putting_since = None
-            self._is_refused = not is_taken
-            if not is_taken:
+            self._is_refused = not self._hand_over(piece)
+            if self._is_refused:
                 return False  # no room; what is encoded is kept for the next time
-            self._encoded.popleft()
             self._written(piece.count)
+            self._note_handed(self._encoded)
         self._forget_taken()
         return True
+
+    def _hand_over(self, piece: "Piece") -> bool:
+        """Say whether the spool takes a batch, or took it when we were interrupted."""
+        if self._was_handed():
+            return True
+        self._is_handing = True
+        self._putting_since = time.monotonic()
+        try:
+            return self._spool.put(self.signal, piece.body, piece.count)
+        finally:
+            self._putting_since = None
+
+    def _was_handed(self) -> bool:
+        return self._is_handing and self._spool.taken(self.signal) > self._handed
+
+    def _note_handed(self, encoded: "deque[Piece]") -> None:
+        # Nothing is called in between: they happen together.
+        self._handed += 1
+        self._is_handing = False
+        encoded.popleft()
 
     def _forget_taken(self) -> None:
         count, units = len(self._taken), self._sum(self._taken)
         # Nothing is called between these: they happen together.
         self._taken = []
+        self._encoded = None
         self._written_count += count
         self._written_units += units
         self._set_limit()
@@ -350,8 +374,9 @@ class Intake(Generic[T]):
             f"internal_{self.signal}",
             f"writing {self.signal.value} failed: {type(error).__name__}: {error}",
         )
-        count = sum(p.count for p in self._encoded) or self._sum(self._taken)
-        self._encoded.clear()
+        if self._encoded and self._was_handed():
+            self._note_handed(self._encoded)
+        count = self._count_taken()
         self._forget_taken()
         self._ledger.drop_unsent(DropReason.UNENCODABLE, count)
         self._spool.settle(self.signal, count)
@@ -368,13 +393,29 @@ class Intake(Generic[T]):
         self._is_stopped = True
         is_mine = self._write_lock.acquire(timeout=_HELP_S)
         try:
-            taken = sum(p.count for p in tuple(self._encoded))
-            return (taken or self._sum(tuple(self._taken))) + self._sum(
-                tuple(self._queue)
-            )
+            lost = self._count_taken()
+            if is_mine:
+                return lost + self._take_rest()
+            return lost + self._sum(tuple(self._queue))
         finally:
             if is_mine:
                 self._write_lock.release()
+
+    def _take_rest(self) -> int:
+        """Take all from the queue, where whoever put it would count it once more."""
+        taken = self._taken
+        count = len(taken)
+        with suppress(IndexError):
+            for _ in range(len(self._queue)):  # what comes now is refused
+                taken.append(self._queue.popleft())
+        return self._sum(taken[count:])
+
+    def _count_taken(self) -> int:
+        """Count the ledger units that left the queue and did not reach the spool."""
+        encoded = self._encoded
+        if encoded is None:
+            return self._sum(tuple(self._taken))
+        return sum(piece.count for piece in tuple(encoded))
 
     def _sum(self, records: Collection[T]) -> int:
         return len(records) if self._size is None else sum(map(self._size, records))

@@ -135,7 +135,7 @@ class Ledger:
             if self._is_closed:
                 return
             self._is_closed = True
-            lost = min(lost, self._accepted - self._settled())
+            lost = max(0, min(lost, self._accepted - self._settled()))
             if lost:
                 self._dropped[DropReason.EXIT] = (
                     self._dropped.get(DropReason.EXIT, 0) + lost
@@ -162,7 +162,8 @@ class Ledger:
                 self._delivered,
                 self._rejected,
                 {reason.value: count for reason, count in self._dropped.items()},
-                self._accepted - self._settled(),
+                # Threads that go on while we close may be counted a moment too early.
+                max(0, self._accepted - self._settled()),
                 self._adopted,
                 self._retransmitted,
             )

@@ -23,7 +23,7 @@ from ..constants import FlextObservabilityConstants as C
 from ..correlation import attributes_variable, correlation_id_variable
 from .current import SPAN_KEY
 from .exceptions import exception_attributes
-from .log_lines import LineSink, site_attributes
+from .log_lines import Line, LineSink, site_attributes
 from .own_work import in_delivery, is_exporting
 from .severities import severity_of
 from .values import (
@@ -146,8 +146,16 @@ class LogBridge:
             if is_ours or ((context or in_delivery.get()) and is_exporting(context)):
                 return
             lines = self.lines
-            if lines is None or not lines.is_open or not _take(lines, record, context):
+            line = None
+            if lines is not None and lines.is_open:
+                line = _line_of(lines, record, context)
+            if lines is None or line is None:
                 self._emit(record)
+                return
+            # From here on nothing of the host runs that could log about this record,
+            # but a signal handler may, while the line is written.
+            self._busy.now = False
+            lines.put(line)
         except Exception:  # noqa: BLE001, S110 - logging must not raise into the host
             pass
         finally:
@@ -180,11 +188,11 @@ class LogBridge:
         return logger
 
 
-def _take(lines: LineSink, record: LogRecord, context: Context) -> bool:
-    """Catch a line in its fields; say whether it is one that has no more to it."""
+def _line_of(lines: LineSink, record: LogRecord, context: Context) -> Line | None:
+    """Catch a line in its fields; ``None`` when there is more to it."""
     message = record.msg
     if record.exc_info or record.stack_info or type(message) is not str:
-        return False
+        return None
     if record.args or type(record) is not LogRecord:
         try:
             if type(record) is LogRecord:
@@ -192,7 +200,7 @@ def _take(lines: LineSink, record: LogRecord, context: Context) -> bool:
             else:
                 message = record.getMessage()
         except Exception:  # noqa: BLE001 - wrong number of % arguments, failing __str__
-            return False
+            return None
     # A text of another class may do anything in its methods.
     is_usual = type(message) is str and message.isascii()
     if not is_usual or len(message) > _SHORT_TEXT:
@@ -203,26 +211,23 @@ def _take(lines: LineSink, record: LogRecord, context: Context) -> bool:
         extra = _extra(record)
     stated = attributes_variable.get()
     if (extra or stated) and not lines.fits({**(extra or {}), **(stated or {})}):
-        return False
-    lines.put(
-        (
-            record.created,
-            time_ns(),
-            record.levelno,
-            message,
-            record.name,
-            record.pathname,
-            record.funcName,
-            record.lineno,
-            None
-            if SPAN_KEY and SPAN_KEY not in context
-            else trace.get_current_span(context).get_span_context(),
-            extra,
-            stated,
-            correlation_id_variable.get(),
-        )
+        return None
+    return (
+        record.created,
+        time_ns(),
+        record.levelno,
+        message,
+        record.name,
+        record.pathname,
+        record.funcName,
+        record.lineno,
+        None
+        if SPAN_KEY and SPAN_KEY not in context
+        else trace.get_current_span(context).get_span_context(),
+        extra,
+        stated,
+        correlation_id_variable.get(),
     )
-    return True
 
 
 def _body(record: LogRecord) -> AnyValue:

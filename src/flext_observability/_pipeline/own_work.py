@@ -5,9 +5,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry.context import Context, attach, detach, set_value
+
+T = TypeVar("T")
 
 # What the exporters of the SDK set while they work, and instrumentations look for; it
 # has no public name.
@@ -65,9 +67,23 @@ def own_work(
     Args:
         suppressed: What :func:`suppressor` found, where requests are made.
     """
-    token = in_delivery.set(True)
+    before = in_delivery.get()
     try:
+        in_delivery.set(True)
         with suppressed():
             yield
     finally:
-        in_delivery.reset(token)
+        in_delivery.set(before)
+
+
+def as_own_work(work: Callable[[], T]) -> T:
+    """Mark a call as our own where a signal handler may raise out of any line.
+
+    An exception between entering a context manager and its block would leave the mark.
+    """
+    before = in_delivery.get()
+    try:
+        in_delivery.set(True)
+        return work()
+    finally:
+        in_delivery.set(before)

@@ -102,18 +102,30 @@ class ProcessDirectory:
         count: int,
         *,
         is_synced: bool,
+        tally: list[int],
     ) -> None:
         """Write a frame with one call.
+
+        Args:
+            segment: Where to.
+            frame: Its bytes.
+            signal: Number of what is in it.
+            count: Records in it.
+            is_synced: Whether to wait until the disk holds it.
+            tally: Raised for the signal once the frame is there.
 
         Raises:
             OSError: The disk does not take it; what was written is written over.
         """
+        size, now = len(frame), time.monotonic()
         write_whole(segment.fd, frame, segment.size)
         if is_synced:
             self._sync(segment)
-        segment.size += len(frame)
+        # Nothing is called between these: they happen together.
+        segment.size += size
         segment.waiting[signal] += count
-        segment.written_at = time.monotonic()
+        segment.written_at = now
+        tally[signal] += 1
 
     def seal(self, *, is_synced: bool) -> None:
         """Write no more to the current segment.

@@ -92,13 +92,24 @@ class _Exchangeable(Generic[P]):
         return getattr(inner, name)
 
 
-def _follow(follower: Any, inner: Any) -> None:
-    """Exchange one; what the SDK refuses, such as a bad name, does nothing."""
-    try:
-        follower.follow(inner)
-    except Exception as error:  # noqa: BLE001 - the others must follow all the same
-        say(WARNING, "%s: %s", type(follower).__name__, error)
-        follower.follow(None)
+def _follow(follower: Any, inner: Any) -> Exception | None:
+    """Exchange one; what the SDK refuses, such as a bad name, does nothing.
+
+    Returns:
+        What was raised once only: by a signal handler of the host, so it is for him.
+    """
+    stray: Exception | None = None
+    while True:
+        try:
+            follower.follow(inner)
+        except Exception as error:  # noqa: BLE001 - the others must follow all the same
+            if stray is not None:
+                say(WARNING, "%s: %s", type(follower).__name__, error)
+                follower.follow(None)
+                return None
+            stray = error
+        else:
+            return stray
 
 
 class Awakening:
@@ -548,8 +559,10 @@ class MeterProxy(metrics.Meter):
                     guarded_callback(callback, self._refuse) for callback in callbacks
                 ]
             instrument = kind(arguments, self._refuse)
-            _follow(instrument, self._meter)
+            stray = _follow(instrument, self._meter)
             self._instruments[key] = instrument
+        if stray is not None:
+            raise stray
         return instrument
 
     def create_counter(

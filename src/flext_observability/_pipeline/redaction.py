@@ -143,21 +143,27 @@ class Redactor:
         """
         if text in self._clean:
             return text
-        found = text
         try:
-            if self._has_texts and not _HEX.fullmatch(found):
-                found = self._text.redacted(found)
-            for pattern in self._patterns:
-                if pattern.search(found):
-                    found = pattern.sub(REDACTED, found)
-        except Exception as error:  # noqa: BLE001 - whatever a pattern meets
-            self._say("redact_patterns", error)
-            return REDACTED
+            found = self._redacted(text)
+        except Exception:  # noqa: BLE001 - a pattern's, or a signal handler's
+            try:
+                found = self._redacted(text)
+            except Exception as error:  # noqa: BLE001 - again, so it is the pattern's
+                self._say("redact_patterns", error)
+                return REDACTED
         if recurs and found is text and len(text) <= _TEXT_LENGTH_KEPT:
             if len(self._clean) >= _TEXTS_KEPT:
                 self._clean.clear()
             self._clean.add(text)
         return found
+
+    def _redacted(self, text: str) -> str:
+        if self._has_texts and not _HEX.fullmatch(text):
+            text = self._text.redacted(text)
+        for pattern in self._patterns:
+            if pattern.search(text):
+                text = pattern.sub(REDACTED, text)
+        return text
 
     def value(self, name: str, value: AnyValue) -> AnyValue:
         """Take secrets out of a legal value; the same object when it holds none.

@@ -108,6 +108,13 @@ class Spool(Protocol):
         """
         ...
 
+    def taken(self, signal: Signal) -> int:
+        """Count the batches that ``put`` ever took of a signal.
+
+        Whoever was interrupted in ``put`` learns by it whether his batch was taken.
+        """
+        ...
+
     def full_reason(self) -> DropReason:
         """Why records are lost when ``put`` takes no more and the queue is full."""
         ...
@@ -197,6 +204,7 @@ class MemorySpool:
         self._limit_bytes = limit_bytes
         self._lock = threading.RLock()  # a finalizer may emit while we hold it
         self._held_bytes = 0
+        self._acked = dict.fromkeys(Signal, 0)
         self._batches: dict[Signal, deque[_Batch]] = {
             signal: deque() for signal in Signal
         }
@@ -215,11 +223,18 @@ class MemorySpool:
             if self._held_bytes and self._held_bytes + len(body) > self._limit_bytes:
                 return False
             limit = self._limits.get(signal, math.inf)
-            if self._batches[signal] and self.volatile(signal) + count > limit:
+            batches, batch, size = self._batches[signal], _Batch(body, count), len(body)
+            if batches and self.volatile(signal) + count > limit:
                 return False
-            self._held_bytes += len(body)
-            self._batches[signal].append(_Batch(body, count))
+            # Nothing is called in between: they happen together.
+            self._held_bytes += size
+            batches.append(batch)
         return True
+
+    def taken(self, signal: Signal) -> int:
+        """Count the batches that were ever taken of a signal."""
+        with self._lock:
+            return self._acked[signal] + len(self._batches[signal])
 
     def full_reason(self) -> DropReason:
         """Delivery is too slow for what comes."""
@@ -246,6 +261,7 @@ class MemorySpool:
             for _ in range(lease.place):
                 batch = self._batches[lease.signal].popleft()
                 self._held_bytes -= len(batch.body)
+                self._acked[lease.signal] += 1
 
     def reject(self, signal: Signal, body: bytes, reason: str) -> None:
         """Refused records are counted, not kept: memory is for those that wait."""
