@@ -537,8 +537,8 @@ INTERRUPTED = """
     tried = 1
     while tried < 200_000:
         try:
-            is_armed = True
             while tried < 200_000:
+                is_armed = True  # again, where an exception was swallowed
                 tried += 1
                 hits.add(1)
                 sizes.record(tried % 1000)

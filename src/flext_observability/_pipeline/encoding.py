@@ -53,7 +53,7 @@ class BatchEncoder:
         self,
         signal: Signal,
         clean: Callable[[Sequence[Any]], Sequence[Any]],
-        size: Callable[[Any], int],
+        size: Callable[[Any], int] | None,
         give_up: Callable[[str, int], None],
     ) -> None:
         """Prepare.
@@ -61,7 +61,7 @@ class BatchEncoder:
         Args:
             signal: What the records are.
             clean: Makes records legal and takes secrets out.
-            size: How many ledger units a record stands for.
+            size: How many ledger units a record stands for; one when not given.
             give_up: Told why, and how many units cannot become bytes.
         """
         self._signal = signal
@@ -96,7 +96,7 @@ class BatchEncoder:
                 yield from self._apart(records, error)
                 return
             self._stray = first
-        count = sum(map(self._size, records))
+        count = self._sum(records)
         if len(body) <= REQUEST_LIMIT_BYTES:
             yield Piece(body, count)
             return
@@ -113,4 +113,7 @@ class BatchEncoder:
             yield from self._pieces(records[middle:])
             return
         why = f"cannot be encoded ({type(error).__name__})"
-        self._give_up(why, sum(map(self._size, records)))
+        self._give_up(why, self._sum(records))
+
+    def _sum(self, records: Sequence[Any]) -> int:
+        return len(records) if self._size is None else sum(map(self._size, records))

@@ -99,8 +99,9 @@ def _levels(stack: TracebackType | None) -> tuple[_Level, ...]:
     count = 0
     while stack is not None:
         code = stack.tb_frame.f_code
-        # Where sources are not files, the module's loader must be known later.
-        linecache.lazycache(code.co_filename, stack.tb_frame.f_globals)
+        if code.co_filename not in linecache.cache:
+            # Where sources are not files, the module's loader must be known later.
+            linecache.lazycache(code.co_filename, stack.tb_frame.f_globals)
         found.append((code, stack.tb_lineno, stack.tb_lasti))
         stack = stack.tb_next
         count += 1

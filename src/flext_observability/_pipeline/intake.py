@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..constants import DropReason, Signal
@@ -362,12 +363,9 @@ class Intake(Generic[T]):
         queue, taken = self._queue, self._taken
         # What is taken is still unwritten, so the queue itself may hold less.
         self._limit = max(1, self._limit - self._bounds.write_records)
-        with suppress(IndexError):
-            while len(taken) < self._bounds.write_records:
-                # One that an interrupt kept from leaving the queue is there already.
-                if not taken or taken[-1] is not queue[0]:
-                    taken.append(queue[0])
-                queue.popleft()
+        count = min(len(queue), self._bounds.write_records - len(taken))
+        # One call, which nothing interrupts: no record is in neither, or in both.
+        taken.extend(starmap(queue.popleft, repeat((), count)))
 
     def _give_up_batch(self, error: Exception) -> None:
         self._notices.error(

@@ -506,8 +506,8 @@ def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bou
     window = min(_WINDOW_RECORDS, max(1, bounds.queue_records // 2))
     return replace(
         bounds,
-        # Several writes per window: a caller at its end waits for one of them only.
-        write_records=max(1, min(window // 4, bounds.batch_records)),
+        # Two writes per window: a caller at its end waits for one of them only.
+        write_records=max(1, min(window // 2, bounds.batch_records)),
         hurry_records=max(1, window // 2),
         window_records=1 if durability == "record" else window,
     )

@@ -65,7 +65,7 @@ class SpooledRoute(Generic[T]):
         )
         self._intake = Intake[T](
             signal,
-            BatchEncoder(signal, clean, size or _one, self._give_up),
+            BatchEncoder(signal, clean, size, self._give_up),
             bounds,
             self.ledger,
             notices,
@@ -137,7 +137,3 @@ class SpooledRoute(Generic[T]):
         )
         self.ledger.drop_unsent(DropReason.UNENCODABLE, count)
         self._spool.settle(self.signal, count)
-
-
-def _one(_: object) -> int:
-    return 1
