@@ -17,6 +17,7 @@ from opentelemetry import metrics
 import flext_observability as fo
 from tests.fixtures.collector import PROTOCOLS, Collector, Protocol
 from tests.fixtures.programs import SPOOL_DIR, is_telemetry_variable
+from tests.fixtures.web import free_port
 
 # Threads of the library carry its name, those of the SDK theirs.
 LIBRARY_THREADS = ("flext", "otel", "opentelemetry")
@@ -120,6 +121,23 @@ def grpc_collector() -> Iterator[Collector]:
     """An OTLP/gRPC server."""
     with serving("grpc") as server:
         yield server
+
+
+@pytest.fixture
+def empty_store() -> Iterator[None]:
+    """A container and totals of the test's own."""
+    fo.reset_global_factory()
+    yield
+    fo.shutdown(0.5)
+    fo.reset_global_factory()
+
+
+@pytest.fixture
+def port(empty_store: None) -> int:
+    """The operations server inside this process, over an empty store."""
+    port = free_port()
+    fo.setup("shop", exporters=["none"], server_port=port).unwrap()
+    return port
 
 
 class Certificates:

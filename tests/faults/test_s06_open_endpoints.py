@@ -1,7 +1,6 @@
 """S6: without a token only this machine is served, and the token is asked of all."""
 
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,22 +13,7 @@ from tests.fixtures.web import asgi_server, ask, free_port
 TOKEN = "correct-horse-battery-staple"  # noqa: S105 - no secret of anybody
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what needs a token
 
-
-@pytest.fixture(autouse=True)
-def empty_store() -> Iterator[None]:
-    """Every test has a container and totals of its own."""
-    fo.reset_global_factory()
-    yield
-    fo.shutdown(0.5)
-    fo.reset_global_factory()
-
-
-@pytest.fixture
-def port() -> int:
-    """A server inside this process."""
-    port = free_port()
-    fo.setup("shop", exporters=["none"], server_port=port).unwrap()
-    return port
+pytestmark = pytest.mark.usefixtures("empty_store")
 
 
 def report(status: str, name: str = "db") -> None:

@@ -1,6 +1,5 @@
 """S7: what a foreign page makes a browser send is refused."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,22 +7,7 @@ import pytest
 import flext_observability as fo
 from tests.fixtures.web import Reply, ask, free_port
 
-
-@pytest.fixture(autouse=True)
-def empty_store() -> Iterator[None]:
-    """Every test has a container and totals of its own."""
-    fo.reset_global_factory()
-    yield
-    fo.shutdown(0.5)
-    fo.reset_global_factory()
-
-
-@pytest.fixture
-def port() -> int:
-    """A server inside this process."""
-    port = free_port()
-    fo.setup("shop", exporters=["none"], server_port=port).unwrap()
-    return port
+pytestmark = pytest.mark.usefixtures("empty_store")
 
 
 def post(port: int, path: str, body: Any = None, **headers: str) -> Reply:

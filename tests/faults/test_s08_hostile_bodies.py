@@ -4,32 +4,16 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import flext_observability as fo
-from tests.fixtures.web import Reply, ask, free_port
+from tests.fixtures.web import Reply, ask
 
 ALERT = {"name": "disk", "severity": "warning", "message": "disk is filling"}
 
-
-@pytest.fixture(autouse=True)
-def empty_store() -> Iterator[None]:
-    """Every test has a container and totals of its own."""
-    fo.reset_global_factory()
-    yield
-    fo.shutdown(0.5)
-    fo.reset_global_factory()
-
-
-@pytest.fixture
-def port() -> int:
-    """A server inside this process."""
-    port = free_port()
-    fo.setup("shop", exporters=["none"], server_port=port).unwrap()
-    return port
+pytestmark = pytest.mark.usefixtures("empty_store")
 
 
 def post(port: int, path: str, body: Any = None, **headers: str) -> Reply:

@@ -2,27 +2,15 @@
 
 import json
 import logging as std_logging
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 import flext_observability as fo
-from tests.fixtures.web import Reply, ask, free_port
+from tests.fixtures.web import Reply, ask
 
 ALERT = {"name": "disk", "severity": "warning", "message": "disk is filling"}
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    """A server over an empty store."""
-    fo.reset_global_factory()
-    port = free_port()
-    fo.setup("shop", exporters=["none"], server_port=port).unwrap()
-    yield port
-    fo.shutdown(0.5)
-    fo.reset_global_factory()
 
 
 def get(port: int, path: str) -> Any:

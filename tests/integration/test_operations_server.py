@@ -31,22 +31,7 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104 - what needs a token
 parse_openmetrics: Any = openmetrics_parser.text_string_to_metric_families
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
-
-@pytest.fixture(autouse=True)
-def empty_store() -> Iterator[None]:
-    """Every test has a container and totals of its own."""
-    fo.reset_global_factory()
-    yield
-    fo.shutdown(0.5)
-    fo.reset_global_factory()
-
-
-@pytest.fixture
-def port() -> int:
-    """A server inside this process."""
-    port = free_port()
-    fo.setup("shop", exporters=["none"], server_port=port).unwrap()
-    return port
+pytestmark = pytest.mark.usefixtures("empty_store")
 
 
 # -- metrics

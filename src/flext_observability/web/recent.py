@@ -6,7 +6,7 @@ wants its other spans and log lines shown too, those of monitored functions and 
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -23,28 +23,34 @@ from .plain import plain
 View = dict[str, Any]
 
 _LIMIT = C.STORE_LIMIT
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _NS = 1_000_000_000
+_NS_PER_US = 1000
 _LEVELS = ("debug", "debug", "info", "warning", "error", "critical")
 _SEVERITIES_PER_LEVEL = 4
 
 
 def spans_seen(known: Iterable[FlextTrace], redactor: Redactor) -> list[View]:
-    """Give finished spans that are not those of known traces, the newest last."""
+    """Give finished spans that are not those of known traces, the newest first."""
     pipeline = runtime.state.live()
     if pipeline is None or pipeline.memory is None:
         return []
     ids = {trace.span_id for trace in known}
-    shown = [_span(span, redactor) for span in pipeline.memory.spans[-_LIMIT:]]
+    shown = [
+        _span(span, redactor) for span in pipeline.memory.spans[: -_LIMIT - 1 : -1]
+    ]
     return [view for view in shown if view["span_id"] not in ids]
 
 
 def logs_seen(known: Iterable[FlextLogEntry], redactor: Redactor) -> list[View]:
-    """Give log records that are not those of known entries, the newest last."""
+    """Give log records that are not those of known entries, the newest first."""
     pipeline = runtime.state.live()
     if pipeline is None or pipeline.memory is None:
         return []
     entries = {(_text_time(entry.timestamp), entry.message) for entry in known}
-    shown = [_log(record, redactor) for record in pipeline.memory.logs[-_LIMIT:]]
+    shown = [
+        _log(record, redactor) for record in pipeline.memory.logs[: -_LIMIT - 1 : -1]
+    ]
     return [v for v in shown if (v["timestamp"], v["message"]) not in entries]
 
 
@@ -107,8 +113,9 @@ def _traceparent(context: SpanContext | None) -> str:
 
 
 def _moment(time_ns: int) -> str:
-    return _text_time(datetime.fromtimestamp(time_ns / _NS, UTC))
+    # Rounded: entities hold microseconds, and some make nanoseconds of them by floats.
+    return _text_time(_EPOCH + timedelta(microseconds=round(time_ns / _NS_PER_US)))
 
 
 def _text_time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
