@@ -81,6 +81,7 @@ class GrpcTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._credentials = credential_provider("GRPC", endpoint.signal)
+        self._user_agent = user_agent()  # imports, so not in the thread that sends
         self._retryable = _retryable_codes()
         self._channel: Any = None
         self._call: Any = None
@@ -88,7 +89,7 @@ class GrpcTransport:
 
     def _connect(self) -> Any:
         options = [
-            ("grpc.primary_user_agent", user_agent()),
+            ("grpc.primary_user_agent", self._user_agent),
             ("grpc.max_receive_message_length", _RECEIVE_LIMIT_BYTES),
             # The delivery decides when to try again; the channel must not add waits.
             ("grpc.initial_reconnect_backoff_ms", 200),
