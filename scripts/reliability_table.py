@@ -18,6 +18,8 @@ TABLE = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
 
 _FIGURE = re.compile(r"FIGURE (?P<row>[RS]\d+)(?:-(?P<case>\S+))? (?P<values>.+)")
 _PASSED = re.compile(r"passed=(\d+)/(\d+)")
+_NUMBER = re.compile(r"(?P<name>\w+)=(?P<value>[+-]?\d+(?:\.\d+)?)(?!\S)")
+_MANY = 8
 # The id and everything up to the last column, then that column.
 _ROW = re.compile(r"(\| (?P<id>[RS]\d+) \|.*\| ).*( \|)")
 
@@ -41,10 +43,28 @@ def read_figures(lines: Iterable[str]) -> dict[str, list[str]]:
         figure = f"{case}: {values}" if case else values
         if figure not in figures:
             figures.append(figure)
+    shown = {row: condensed(sorted(figures)) for row, figures in told.items()}
     return {
-        row: [passed[row], *sorted(figures)] if row in passed else sorted(figures)
-        for row, figures in told.items()
+        row: [passed[row], *figures] if row in passed else figures
+        for row, figures in shown.items()
     }
+
+
+def condensed(figures: list[str]) -> list[str]:
+    """Give many figures as the least and the greatest of each number in them."""
+    if len(figures) <= _MANY:
+        return figures
+    values: dict[str, list[str]] = {}
+    for name, value in _NUMBER.findall(" ".join(figures)):
+        values.setdefault(name, []).append(value)
+    ranges = (
+        f"{name}={least}"
+        if float(least) == float(greatest)
+        else f"{name}={least}…{greatest}"
+        for name, found in sorted(values.items())
+        for least, greatest in [(min(found, key=float), max(found, key=float))]
+    )
+    return [f"{len(figures)} figures: " + " ".join(ranges)]
 
 
 def with_figures(table: str, figures: dict[str, list[str]], date: str) -> str:

@@ -50,6 +50,18 @@ def test_every_fault_test_has_its_row() -> None:
         assert row == f"{letter.upper()}{number}", file.name
 
 
+def test_many_figures_of_a_row_become_ranges(tmp_path: Path) -> None:
+    """A cell stays readable; what differs between the cases shows in its extremes."""
+    told, after = bring(
+        tmp_path,
+        *(f"FIGURE R2 case=c{n} lost=0 left={n} took_s={n / 8}" for n in range(1, 10)),
+    )
+    assert told.ok()
+    assert (
+        "| 9 figures: left=1…9 lost=0 took_s=0.125…1.125 (2026-02-03) |" in after["R2"]
+    )
+
+
 def test_figures_replace_the_last_column(tmp_path: Path) -> None:
     """Figures of one row are joined, other rows stay; a second time replaces them."""
     before = rows()
