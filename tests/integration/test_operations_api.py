@@ -109,6 +109,18 @@ def test_logs_recently_seen(port: int) -> None:
     assert get(port, "/logs")["total"] == 2
 
 
+def test_what_happened_in_one_millisecond_keeps_its_order(port: int) -> None:
+    """The newest first, also where many share the millisecond."""
+    fo.setup("shop", exporters=["memory"], server_port=port).unwrap()
+    names = [f"step {number}" for number in range(50)]
+    for name in names:
+        with fo.flext_span(name):
+            std_logging.getLogger("shop").warning(name)
+    traces = get(port, "/traces")["traces"]
+    assert [t["operation_name"] for t in traces] == names[::-1]
+    assert [log["message"] for log in get(port, "/logs")["logs"]] == names[::-1]
+
+
 def test_all_spans_and_logs_of_a_program_that_keeps_them(port: int) -> None:
     """The exporter `memory` has those of monitored functions and of `logging`."""
     fo.setup("shop", exporters=["memory"], server_port=port).unwrap()

@@ -89,13 +89,6 @@ def encode_spans(spans: Sequence[ReadableSpan]) -> bytes:
     return groups.request()
 
 
-def span_body(span: ReadableSpan) -> bytes:
-    """Lay out one span, whatever its class and its contents."""
-    if type(span) is RecordingSpan:
-        return _own_body(span)
-    return either(_usual, stock_body, span)
-
-
 def _own_body(span: RecordingSpan) -> bytes:
     try:
         return _own(span)
