@@ -12,12 +12,19 @@ from typing import Any, cast
 
 import pytest
 import trustme
+from hypothesis import HealthCheck, settings
 from opentelemetry import metrics
 
 import flext_observability as fo
 from tests.fixtures.collector import PROTOCOLS, Collector, Protocol
 from tests.fixtures.programs import SPOOL_DIR, is_telemetry_variable
 from tests.fixtures.web import free_port
+
+# A test is never timed: the machine is shared, and a slow moment is no defect.
+settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared machine")
 
 # Threads of the library carry its name, those of the SDK theirs.
 LIBRARY_THREADS = ("flext", "otel", "opentelemetry")

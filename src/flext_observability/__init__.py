@@ -13,12 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .application_settings import FlextBaseSettings, ObservabilitySettings
     from .asgi import FlextASGIMiddleware
-    from .config import (
-        FlextBaseSettings,
-        FlextObservabilityConfig,
-        ObservabilitySettings,
-    )
+    from .config import FlextObservabilityConfig
     from .constants import FlextObservabilityConstants
     from .container import FlextContainer
     from .correlation import flext_get_correlation_id, flext_set_correlation_id
@@ -90,11 +87,8 @@ if TYPE_CHECKING:
 # Where each name is defined; the type checker's imports above say the same.
 _MODULES = {
     "asgi": ("FlextASGIMiddleware",),
-    "config": (
-        "FlextBaseSettings",
-        "FlextObservabilityConfig",
-        "ObservabilitySettings",
-    ),
+    "application_settings": ("FlextBaseSettings", "ObservabilitySettings"),
+    "config": ("FlextObservabilityConfig",),
     "constants": ("FlextObservabilityConstants",),
     "container": ("FlextContainer",),
     "correlation": ("flext_get_correlation_id", "flext_set_correlation_id"),

@@ -4,7 +4,13 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
+# Compiled by whoever needs it first; most programs set no header.
+_HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}"
+
+
+def is_header_name(name: str) -> bool:
+    """Whether a name is legal for a header of HTTP."""
+    return re.fullmatch(_HEADER_NAME, name) is not None
 
 
 def checked_header(name: str, value: str) -> str:
@@ -13,7 +19,7 @@ def checked_header(name: str, value: str) -> str:
     Raises:
         ValueError: Name or value is not legal in HTTP; the text shows no value.
     """
-    if not _HEADER_NAME.fullmatch(name):
+    if not is_header_name(name):
         message = "a name is no legal header name"
         raise ValueError(message)
     value = value.strip(" \t")

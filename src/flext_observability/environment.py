@@ -1,11 +1,9 @@
 """What the environment says: the variables that settings are read from."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Collection, Sequence
+from typing import Any, cast
 from urllib.parse import unquote
-
-from pydantic_settings import PydanticBaseSettingsSource
 
 
 def from_pairs(value: object) -> object:
@@ -29,29 +27,33 @@ def from_list(value: object) -> object:
     return value
 
 
-class SharedVariables(PydanticBaseSettingsSource):
-    """Variables without our prefix: those of all Flext packages, and of deployments."""
+# Variables without our prefix: those of all Flext packages, and of deployments.
+_SHARED = {
+    "FLEXT_LOG_LEVEL": "log_level",
+    "FLEXT_ENVIRONMENT": "environment",
+    "HEALTH_CHECK_INTERVAL": "health_check_interval_s",
+    "ALERT_MANAGER_URL": "alertmanager_url",
+    "ALERTMANAGER_URL": "alertmanager_url",  # later: wins over the one above
+    "PROMETHEUS_PUSH_GATEWAY": "push_gateway_url",
+}
+_PREFIXES = ("observability_", "flext_observability_")  # the strongest last
 
-    _FIELDS: ClassVar[Mapping[str, str]] = {
-        "FLEXT_LOG_LEVEL": "log_level",
-        "FLEXT_ENVIRONMENT": "environment",
-        "HEALTH_CHECK_INTERVAL": "health_check_interval_s",
-        "ALERT_MANAGER_URL": "alertmanager_url",
-        "ALERTMANAGER_URL": "alertmanager_url",  # later: wins over the one above
-        "PROMETHEUS_PUSH_GATEWAY": "push_gateway_url",
-    }
 
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - signature of the base
-        """Give nothing: all values come in one go."""
-        return None, field_name, False
+def own_values(fields: Collection[str]) -> dict[str, str]:
+    """Settings that our variables name, in any case; an empty one counts as unset.
 
-    def __call__(self) -> dict[str, Any]:
-        """Give the fields that the variables name."""
-        return {
-            field: os.environ[variable]
-            for variable, field in self._FIELDS.items()
-            if os.environ.get(variable)
-        }
+    Args:
+        fields: Names of all settings.
+    """
+    env = os.environ
+    values = {field: env[name] for name, field in _SHARED.items() if env.get(name)}
+    lowered = {name.lower(): value for name, value in env.items() if value}
+    for prefix in _PREFIXES:
+        for field in fields:
+            value = lowered.get(prefix + field)
+            if value is not None:
+                values[field] = value
+    return values
 
 
 def telemetry_is_disabled() -> bool:

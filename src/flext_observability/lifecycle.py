@@ -16,6 +16,8 @@ from .own_log import ERROR, WARNING, say
 from .report import FlextObservabilityStatus
 from .result import FlextResult
 from .runtime import state
+from .settings import invalid_configuration, short_repr
+from .settings_reader import read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from ._pipeline.exporters import MemoryExporter
-    from .config import FlextObservabilityConfig, ObservabilitySettings
+    from .application_settings import ObservabilitySettings
+    from .config import FlextObservabilityConfig
 
 
 class SetupFields(TypedDict, total=False):
@@ -233,8 +236,6 @@ def _fields_set(config: object) -> dict[str, object]:
         return {}
     names: object = getattr(config, "model_fields_set", None)
     if not isinstance(names, set):
-        from .config import short_repr
-
         message = (
             "config: must be a FlextObservabilityConfig or ObservabilitySettings, got "
             f"{short_repr(config)}. Give single settings as keywords of setup()."
@@ -253,8 +254,6 @@ def _parts(name: str, parts: object) -> tuple[object, ...]:
     if parts is None:
         return ()
     if isinstance(parts, str) or not isinstance(parts, Iterable):
-        from .config import short_repr
-
         message = (
             f"{name}: must be a list, got {short_repr(parts)}. Give a list of "
             "objects of the OpenTelemetry SDK."
@@ -270,8 +269,6 @@ def _check_parts(parts: Mapping[str, object]) -> FlextResult[Any]:
     from opentelemetry.sdk.metrics.view import View
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.sampling import Sampler
-
-    from .config import invalid_configuration, short_repr
 
     for name, kind in (
         ("views", View),
@@ -303,9 +300,7 @@ def _check_parts(parts: Mapping[str, object]) -> FlextResult[Any]:
 def _setup(
     stated: Mapping[str, object], **extras: Any
 ) -> FlextResult[FlextObservability]:
-    from .config import make_config
-
-    made = make_config(stated)
+    made = read_settings(stated)
     if made.is_failure:
         return FlextResult[FlextObservability].fail(
             made.error, exception=made.exception

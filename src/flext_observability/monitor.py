@@ -13,7 +13,6 @@ from pydantic import TypeAdapter
 
 from . import runtime
 from ._pipeline.values import clean_attributes
-from .config import FlextObservabilityConfig
 from .constants import FlextObservabilityConstants as C
 from .correlation import context_attributes, enter_attributes, restore
 from .entities import FlextHealthCheck, FlextMetric
@@ -24,6 +23,8 @@ from .services.health import FlextHealthService
 from .services.membership import container_or_global
 from .services.metrics import FlextMetricsService
 from .services.outcome import never_raises
+from .settings import Settings
+from .settings_reader import settings_in_force
 
 if TYPE_CHECKING:
     from .container import FlextContainer
@@ -251,10 +252,8 @@ def _interval_s() -> float:
 V = TypeVar("V")
 
 
-def _setting(read: Callable[[FlextObservabilityConfig], V], default: V) -> V:
+def _setting(read: Callable[[Settings], V], default: V) -> V:
     """Read a setting in force; a broken environment is told by ``setup()``."""
     config = runtime.current_config()
-    found = FlextResult.ok(None).map(
-        lambda _: read(config or FlextObservabilityConfig.get_global_instance())
-    )
+    found = FlextResult.ok(None).map(lambda _: read(config or settings_in_force()))
     return found.unwrap_or(default)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ._pipeline.log_bridge import LogBridge
     from ._pipeline.outlets import Outlets
     from ._pipeline.pipeline import Extras, Pipeline
-    from .config import FlextObservabilityConfig
+    from .settings import Settings
     from .termination import TerminationHandler
 
 T = TypeVar("T")
@@ -40,13 +40,13 @@ T = TypeVar("T")
 class Surface(Protocol):
     """What a process shows of itself, beside the pipeline."""
 
-    def apply(self, config: "FlextObservabilityConfig | None") -> None:
+    def apply(self, config: "Settings | None") -> None:
         """Serve what the settings say, ``None`` nothing; raise when that fails."""
 
-    def awake(self, config: "FlextObservabilityConfig") -> None:
+    def awake(self, config: "Settings") -> None:
         """Begin in a forked child that has a pipeline of its own now."""
 
-    def share(self, config: "FlextObservabilityConfig") -> None:
+    def share(self, config: "Settings") -> None:
         """Join metrics with sibling processes, if the settings say so."""
 
     def shared(self) -> Any:
@@ -141,9 +141,10 @@ class _State:
 
     # -- life
 
-    def apply(self, config: "FlextObservabilityConfig", extras: "Extras") -> None:
+    def apply(self, config: "Settings", extras: "Extras") -> None:
         """Build the pipeline of these settings and put it in place of the old one."""
         from ._pipeline.providers import build_pipeline, release_readers
+        from .settings import InForce
 
         key = (repr(_comparable(config)), extras)
         if self.live() is not None and key == self._key:
@@ -165,7 +166,7 @@ class _State:
             raise
         self._exchange(pipeline)
         self._key = key
-        config.become_global()
+        InForce.settings = config
         self._listen(config)
         self._hook_process()
         if former is not None:
@@ -184,7 +185,7 @@ class _State:
             if reader in extras.metric_readers:
                 former.meter_provider.add_metric_reader(reader)
 
-    def _show(self, config: "FlextObservabilityConfig | None") -> None:
+    def _show(self, config: "Settings | None") -> None:
         if self.surface is not None:
             self.surface.apply(config)
 
@@ -272,7 +273,7 @@ class _State:
                 type(getter()).__name__,
             )
 
-    def _listen(self, config: "FlextObservabilityConfig") -> None:
+    def _listen(self, config: "Settings") -> None:
         """Bridge standard logging and carry context into thread pools."""
         from ._pipeline.executors import (
             install_executor_propagation,
@@ -371,7 +372,9 @@ class _State:
         self._closed = pipeline
         self._exchange(None)
         self._key = None
-        _forget_config()
+        from .settings import InForce
+
+        InForce.settings = None
         return pipeline.left()
 
     def last_status(self) -> FlextObservabilityStatus:
@@ -459,16 +462,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_operations.start_over)
 
 
-def _comparable(config: "FlextObservabilityConfig") -> dict[str, object]:
+def _comparable(config: "Settings") -> dict[str, object]:
     """Give settings that can be compared, secrets included."""
-    values = config.model_dump()
-    values["headers"] = {
-        name: secret.get_secret_value() for name, secret in config.headers.items()
-    }
-    token = config.server_token
-    values["server_token"] = None if token is None else token.get_secret_value()
     environment = {k: v for k, v in os.environ.items() if k.startswith("OTEL_")}
-    return {**values, "OTEL": environment}
+    return {**config.values(), "OTEL": environment}
 
 
 def _is_set_by_another(provider: object) -> bool:
@@ -479,12 +476,6 @@ def _is_set_by_another(provider: object) -> bool:
         "opentelemetry."
     )
     return not (is_ours or is_api)
-
-
-def _forget_config() -> None:
-    from .config import FlextObservabilityConfig
-
-    FlextObservabilityConfig.reset_global_instance()
 
 
 def _at_exit() -> None:
@@ -522,7 +513,7 @@ def is_running() -> bool:
     return state.pipeline is not None or state.is_asleep
 
 
-def current_config() -> "FlextObservabilityConfig | None":
+def current_config() -> "Settings | None":
     """Give the settings in force, ``None`` before setup."""
     pipeline = state.pipeline or state.inherited()
     return None if pipeline is None else pipeline.config

@@ -14,9 +14,10 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from . import runtime
-from .config import FlextObservabilityConfig, make_config
 from .errors import FlextObservabilityConfigurationError
 from .lifecycle import setup, shutdown
+from .settings import Settings
+from .settings_reader import read_settings
 from .web import surface
 
 if TYPE_CHECKING:
@@ -104,19 +105,16 @@ def _rules(token: str | None, allowed_hosts: Sequence[str]) -> "AccessRules":
     if token is not None and not token.strip():  # a variable that was not set
         raise FlextObservabilityConfigurationError("token: must not be empty")
     if token is None and config.server_token is not None:
-        token = config.server_token.get_secret_value()
+        token = config.server_token
     return AccessRules(token, allowed_hosts or config.server_allowed_hosts)
 
 
-def _config() -> FlextObservabilityConfig:
+def _config() -> Settings:
     """Give the settings in force; before setup, those of the environment."""
     config = runtime.current_config()
     if config is not None:
         return config
-    made = make_config({})
-    if made.is_failure:
-        raise FlextObservabilityConfigurationError(made.error)
-    return made.data
+    return read_settings({}).unwrap()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

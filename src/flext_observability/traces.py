@@ -14,10 +14,10 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
 from . import runtime
 from ._pipeline.values import clean_attributes, clean_text, clean_value
-from .config import FlextObservabilityConfig
 from .constants import FlextObservabilityConstants as C
 from .entities import Emission, FlextEntity, Moment, Values, Word, is_blank, utc_now
 from .result import FlextResult
+from .settings_reader import settings_in_force
 from .trace_life import DROPPED, TraceLife, foreseen_flags, make_ids
 from .traceparent import Origin, known_traces, shown_flags, write_traceparent
 
@@ -36,7 +36,7 @@ def _configured_service_name() -> str:
     config = runtime.current_config()
     if config is None:
         try:
-            config = FlextObservabilityConfig.get_global_instance()
+            config = settings_in_force()
         except Exception:  # noqa: BLE001 - settings from outside may be malformed
             return C.DEFAULT_SERVICE_NAME
     return config.service_name

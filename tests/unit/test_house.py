@@ -34,7 +34,11 @@ FLOORS = {
     "protocols": 2,
     "environment": 1,
     "connection": 1,
+    "setting_rules": 1,
+    "settings": 1,
     "config": 1,
+    "settings_reader": 1,
+    "application_settings": 1,
     "entities": 2,  # their defaults ask for the current ids
     "correlation": 2,
     "traceparent": 2,

@@ -20,9 +20,9 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
-from ..config import FlextObservabilityConfig
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
+from ..settings import Settings
 from .log_lines import LineRecord
 from .metric_cleaning import MetricCleaner
 from .record_parts import (
@@ -79,7 +79,7 @@ class Cleaner:
     @classmethod
     def of(
         cls,
-        config: FlextObservabilityConfig,
+        config: Settings,
         callback: Callback | None = None,
         report: Report = _silent,
     ) -> "Cleaner":
@@ -361,7 +361,7 @@ def _text_of(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _attribute_length(config: FlextObservabilityConfig) -> int | None:
+def _attribute_length(config: Settings) -> int | None:
     """Give the longest text, in characters, that a setting or variable asks for."""
     stated = config.max_attribute_length
     spans, logs = SpanLimits(), LogRecordLimits()
@@ -373,7 +373,7 @@ def _attribute_length(config: FlextObservabilityConfig) -> int | None:
     return max((length for length in lengths if length is not None), default=None)
 
 
-def _attribute_count(config: FlextObservabilityConfig) -> int:
+def _attribute_count(config: Settings) -> int:
     """Give how many attributes the most capacious kind of record holds."""
     spans, logs = SpanLimits(), LogRecordLimits()
     counts = (

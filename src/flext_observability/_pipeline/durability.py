@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from ..config import FlextObservabilityConfig
 from ..constants import DropReason, Signal
+from ..settings import Settings
 from .endpoint import Endpoint
 from .ledger import Ledger, Notices
 from .spool import MemorySpool, Spool
@@ -62,7 +62,7 @@ _WHY: Mapping[DropReason, str] = {
 
 
 def open_spool(
-    config: FlextObservabilityConfig,
+    config: Settings,
     service_name: str,
     endpoints: Iterable[Endpoint],
     accounts: LedgerAccounts,

@@ -7,11 +7,11 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from ..config import FlextObservabilityConfig
 from ..connection import checked_endpoint, checked_header, checked_pem
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from ..errors import FlextObservabilityConfigurationError
+from ..settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Endpoint:
         return urlunsplit((parts.scheme, self.authority, parts.path, "", ""))
 
 
-def endpoint_for(config: FlextObservabilityConfig, signal: Signal) -> Endpoint:
+def endpoint_for(config: Settings, signal: Signal) -> Endpoint:
     """Resolve a signal's destination.
 
     A field that an argument or one of our variables names holds for every signal. Else
@@ -125,7 +125,7 @@ def _address(raw: str, protocol: str, insecure: str | None) -> tuple[str, bool]:
 class _OwnVariables:
     """The ``OTEL_EXPORTER_OTLP_<SIGNAL>_*`` variables, where they may speak."""
 
-    def __init__(self, config: FlextObservabilityConfig, signal: Signal) -> None:
+    def __init__(self, config: Settings, signal: Signal) -> None:
         self._config = config
         self._signal = signal
 
@@ -140,10 +140,7 @@ class _OwnVariables:
     def headers(self) -> dict[str, str]:
         own = self.text("headers", "HEADERS")
         if own is None:
-            return {
-                name.lower(): secret.get_secret_value()
-                for name, secret in self._config.headers.items()
-            }
+            return {name.lower(): value for name, value in self._config.headers.items()}
         pairs = (item.partition("=") for item in own.split(",") if "=" in item)
         found: dict[str, str] = {}
         for raw_name, _, raw_value in pairs:

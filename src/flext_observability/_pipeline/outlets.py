@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from opentelemetry.sdk.resources import Resource
 
-from ..config import FlextObservabilityConfig
 from ..environment import telemetry_is_disabled
+from ..settings import Settings
 from .cleaning import Cleaner
 from .ledger import Notices, SignalLedger
 from .own_work import suppressor
@@ -119,7 +119,7 @@ class Outlets:
 
 
 def make_outlets(
-    config: FlextObservabilityConfig,
+    config: Settings,
     cleaner: Cleaner,
     secrets: Sequence[str],
     resource: Resource,
@@ -157,7 +157,7 @@ def make_outlets(
 
 
 def make_pusher(
-    config: FlextObservabilityConfig,
+    config: Settings,
     page: "PrometheusReader",
     resource: Resource,
     notices: Notices,

@@ -17,10 +17,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from ..config import FlextObservabilityConfig
 from ..constants import DropReason, Signal
 from ..constants import FlextObservabilityConstants as C
 from ..errors import FlextObservabilityConfigurationError
+from ..settings import Settings
 from .cleaning import Cleaner
 from .endpoint import Endpoint
 from .exporters import MemoryExporter
@@ -65,7 +65,7 @@ class Extras:
 class Pipeline:
     """The running parts that belong to one set of settings."""
 
-    config: FlextObservabilityConfig
+    config: Settings
     extras: Extras
     resource: Resource
     notices: Notices

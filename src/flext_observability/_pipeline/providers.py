@@ -24,11 +24,11 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio, Sampler
 
-from ..config import FlextObservabilityConfig
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from ..correlation import CleanBaggage
 from ..errors import FlextObservabilityConfigurationError
+from ..settings import Settings
 from .cleaning import Cleaner
 from .direct_route import DirectRoute
 from .durability import LedgerAccounts, open_spool
@@ -75,7 +75,7 @@ _WRITE_DELAY_S = 0.05
 
 
 def build_pipeline(
-    config: FlextObservabilityConfig,
+    config: Settings,
     extras: Extras,
     resource: Resource | None = None,
     *,
@@ -162,7 +162,7 @@ def _checked_names(names: Sequence[str], signal: Signal) -> list[str]:
     return kept
 
 
-def _propagator(config: FlextObservabilityConfig) -> TextMapPropagator:
+def _propagator(config: Settings) -> TextMapPropagator:
     """Make the propagator of header formats by their ``OTEL_PROPAGATORS`` names."""
     origin = " (from OTEL_PROPAGATORS)" if config.is_from_otel("propagators") else ""
     found: list[TextMapPropagator] = []
@@ -236,7 +236,7 @@ def _settled(_: float) -> bool:
     return True
 
 
-def _limit(config: FlextObservabilityConfig, field_name: str) -> Any:
+def _limit(config: Settings, field_name: str) -> Any:
     """Give a limit only when one was stated: unset, the SDK reads its OTEL_* variable.
 
     The SDK knows ``None`` as "ask the environment, then the default".
@@ -244,9 +244,7 @@ def _limit(config: FlextObservabilityConfig, field_name: str) -> Any:
     return getattr(config, field_name) if config.is_stated(field_name) else None
 
 
-def _sampler(
-    config: FlextObservabilityConfig, sampler: Sampler | None
-) -> Sampler | None:
+def _sampler(config: Settings, sampler: Sampler | None) -> Sampler | None:
     """Choose the sampler; ``None`` lets the SDK read OTEL_TRACES_SAMPLER."""
     if sampler is not None:
         return sampler
@@ -385,7 +383,7 @@ def _meter_provider(
     return provider
 
 
-def _own_views(config: FlextObservabilityConfig) -> list[View]:
+def _own_views(config: Settings) -> list[View]:
     """Bounds of the duration histogram, when the caller asked for others."""
     if not config.is_stated("histogram_buckets_s"):
         return []  # the instrument advises its own
@@ -527,7 +525,7 @@ def _registered_exporter(signal: Signal, name: str) -> Any:
 
 
 def _bounds(
-    config: FlextObservabilityConfig,
+    config: Settings,
     signal: Signal,
     timeout_s: float,
     *,

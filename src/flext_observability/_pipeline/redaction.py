@@ -12,7 +12,7 @@ from .secret_text import REDACTED, SecretText
 from .values import clean_value
 
 if TYPE_CHECKING:
-    from ..config import FlextObservabilityConfig
+    from ..settings import Settings
 
 T = TypeVar("T")
 Callback = Callable[[str, object], object]
@@ -80,7 +80,7 @@ class Redactor:
     @classmethod
     def of(
         cls,
-        config: "FlextObservabilityConfig",
+        config: "Settings",
         callback: Callback | None = None,
         report: Report = lambda _reason, _message: None,
     ) -> "Redactor":

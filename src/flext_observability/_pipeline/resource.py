@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from opentelemetry.sdk.resources import Resource
 
-from ..config import FlextObservabilityConfig
+from ..settings import Settings
 from .redaction import Redactor
 from .values import clean_attributes
 
@@ -24,7 +24,7 @@ _CONTAINER_SOURCES = (
 )
 
 
-def build_resource(config: FlextObservabilityConfig, redactor: Redactor) -> Resource:
+def build_resource(config: Settings, redactor: Redactor) -> Resource:
     """Describe this process, without secrets.
 
     Weakest first: what we find out, the SDK's detectors (``OTEL_RESOURCE_ATTRIBUTES``,
@@ -57,7 +57,7 @@ def build_resource(config: FlextObservabilityConfig, redactor: Redactor) -> Reso
     return Resource(cast("Any", legal), detected.schema_url)
 
 
-def is_instance_stated(config: FlextObservabilityConfig) -> bool:
+def is_instance_stated(config: Settings) -> bool:
     """Whether somebody named this instance, rather than chance."""
     key = "service.instance.id"
     variable = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..config import FlextObservabilityConfig
 from ..entities import FlextAlert, FlextHealthCheck
 from ..lifecycle import status
 from ..recording import emit_health_check, tell_alert
 from ..result import FlextResult
+from ..settings_reader import settings_in_force
 from .alerts import FlextAlertService
 from .checks import Probe, Probes
 from .health_records import HealthRecords, StreakAlerts
@@ -199,7 +199,7 @@ def _alerting() -> tuple[int, bool]:
     """Give the length of a streak, and whether it raises an alert."""
 
     def read(_: None) -> tuple[int, bool]:
-        config = FlextObservabilityConfig.get_global_instance()
+        config = settings_in_force()
         return config.health_failure_threshold, config.health_alert_on_failure
 
     return FlextResult.ok(None).map(read).unwrap_or((3, True))

@@ -4,10 +4,10 @@ from typing import Any, TypeVar
 
 from pydantic import InstanceOf, TypeAdapter
 
-from ..config import FlextObservabilityConfig
 from ..constants import FlextObservabilityConstants as C
 from ..container import FlextContainer
 from ..result import FlextResult
+from ..settings_reader import settings_in_force
 from ..store import HasId, Shelf
 
 E = TypeVar("E", bound=HasId)
@@ -36,9 +36,7 @@ def enrol(container: FlextContainer, key: str, service: object) -> None:
 
 def bounds_in_force() -> tuple[int, int]:
     """Give limit and kept count of the stores, by the settings in force."""
-    found = FlextResult.ok(None).map(
-        lambda _: FlextObservabilityConfig.get_global_instance().store_bounds()
-    )
+    found = FlextResult.ok(None).map(lambda _: settings_in_force().store_bounds())
     # A broken environment is told by setup(); here the default does.
     return found.unwrap_or((C.STORE_LIMIT, C.STORE_KEPT))
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .._pipeline.own_work import own_work
-from ..config import FlextObservabilityConfig
 from ..container import FlextContainer
 from ..errors import FlextObservabilityConfigurationError
 from ..own_log import INFO, say
+from ..settings import Settings
 from .access import AccessRules, is_loopback_host
 
 _CONNECTION_LIMIT: Final = 512
@@ -38,7 +38,7 @@ class HostingPlan:
     @classmethod
     def of(
         cls,
-        config: FlextObservabilityConfig,
+        config: Settings,
         host: str | None = None,
         port: int | None = None,
         metrics_path: str = "/metrics",
@@ -49,11 +49,10 @@ class HostingPlan:
             FlextObservabilityConfigurationError: Anybody could reach it, and no token
                 is set.
         """
-        token = config.server_token
         plan = cls(
             host or config.server_host,
             port or config.server_port or 0,
-            None if token is None else token.get_secret_value(),
+            config.server_token,
             tuple(config.server_allowed_hosts),
             metrics_path,
         )

@@ -10,7 +10,6 @@ from prometheus_client.exposition import choose_encoder
 from .. import runtime
 from .._pipeline.redaction import Redactor
 from .._pipeline.values import clean_text
-from ..config import FlextObservabilityConfig
 from ..constants import FlextObservabilityConstants as C
 from ..container import FlextContainer
 from ..lifecycle import status
@@ -18,6 +17,7 @@ from ..result import FlextResult
 from ..services.exposition import Row, prometheus_families
 from ..services.health import FlextHealthService
 from ..services.metrics import shown_rows
+from ..settings_reader import settings_in_force
 from .families import joined
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def current_redactor() -> Redactor:
     pipeline = runtime.state.live()
     if pipeline is not None:
         return pipeline.cleaner.redactor
-    made = FlextResult.ok(None).map(
-        lambda _: Redactor.of(FlextObservabilityConfig.get_global_instance())
-    )
+    made = FlextResult.ok(None).map(lambda _: Redactor.of(settings_in_force()))
     return made.unwrap_or(Redactor())  # a broken environment is told by setup()
 
 

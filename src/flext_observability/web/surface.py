@@ -11,7 +11,7 @@ from ..errors import FlextObservabilityConfigurationError
 from ..locks import ForkSafeLock
 
 if TYPE_CHECKING:
-    from ..config import FlextObservabilityConfig
+    from ..settings import Settings
     from .hosting import HostedServer
     from .shared_metrics import SharedMetrics
 
@@ -26,7 +26,7 @@ class OperationsSurface:
         # In a forked child: the parent's, kept so that nothing of them is torn down.
         self._inherited: list[Any] = []
 
-    def apply(self, config: "FlextObservabilityConfig | None") -> None:
+    def apply(self, config: "Settings | None") -> None:
         """Serve what the settings say; ``None`` ends it.
 
         Raises:
@@ -41,7 +41,7 @@ class OperationsSurface:
             self.share(config)
             self._serve(config)
 
-    def awake(self, config: "FlextObservabilityConfig") -> None:
+    def awake(self, config: "Settings") -> None:
         """Share metrics in a forked child; the port is the parent's."""
         with suppress(FlextObservabilityConfigurationError):
             self.share(config)
@@ -56,7 +56,7 @@ class OperationsSurface:
 
     # -- metrics that several processes share
 
-    def share(self, config: "FlextObservabilityConfig") -> None:
+    def share(self, config: "Settings") -> None:
         """Share metrics with sibling processes, if a directory is set.
 
         Raises:
@@ -98,7 +98,7 @@ class OperationsSurface:
 
     # -- the server inside this process
 
-    def _serve(self, config: "FlextObservabilityConfig") -> None:
+    def _serve(self, config: "Settings") -> None:
         if config.server_port is None:
             self._stop_server()
             return
