@@ -115,7 +115,18 @@ class Cleaner:
         """Clean a batch of finished spans."""
         return [
             span
-            if type(span) is RecordingSpan and self._is_plainly_clean(span)
+            if type(span) is RecordingSpan
+            and (
+                # First the usual span, without a call: like the one before it.
+                (
+                    span.shape.is_clean
+                    and span.correlation_id is self._clean_id
+                    and span.detail is None
+                    and span.heritage is USUAL
+                    and 0 <= span.started_ns <= (span.ended_ns or 0) < _UINT64_END
+                )
+                or self._is_plainly_clean(span)
+            )
             else self._safely(self._span, self._bare_span, span)
             for span in records
         ]

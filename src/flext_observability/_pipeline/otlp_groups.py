@@ -158,6 +158,11 @@ class Groups:
             known = self._lists[key] = parts, resource, scope
         return known[0]
 
+    def add(self, record: Record, body: bytes) -> None:
+        """Take a record that is laid out."""
+        parts = self.of(record.resource, record.instrumentation_scope)
+        parts += (b"\x12", varint(len(body)), body)
+
     def request(self) -> bytes:
         """Lay out the request; groups stand in the order of their first records."""
         return b"".join(

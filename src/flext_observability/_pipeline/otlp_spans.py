@@ -57,9 +57,8 @@ _STATUS_CODES = {
 _names = TextFields(b"\x2a")
 _latest_correlation: dict[str, bytes] = {}
 _event_names = TextFields(b"\x12")
-_pack_ids = Struct(">HQQHQ").pack
-_pack_parent = Struct(">HQ").pack
-_pack_times = Struct("<BQBQ").pack
+_IDS, _PARENT, _TIMES = Struct(">HQQHQ"), Struct(">HQ"), Struct("<BQBQ")
+_pack_ids, _pack_parent, _pack_times = _IDS.pack, _PARENT.pack, _TIMES.pack
 _LOW_64 = (1 << 64) - 1
 
 
@@ -73,20 +72,74 @@ def encode_spans(spans: Sequence[ReadableSpan]) -> bytes:
         Exception: A span holds what OTLP cannot express.
     """
     groups = Groups()
-    home: object = groups  # of the last span; neither a shape nor a resource
-    parts: list[bytes] = []
+    frame = _NO_FRAME
     for span in spans:
-        if type(span) is RecordingSpan:
-            if span.shape is not home:
-                home = span.shape
+        if type(span) is not RecordingSpan:
+            groups.add(span, either(_usual, stock_body, span))
+            continue
+        if (
+            span.detail is not None
+            or span.heritage is not USUAL
+            or not span.started_ns  # a field of its own is left out
+        ):
+            groups.add(span, _own_body(span))
+            continue
+        # The usual span: what it shares with the one before is laid out already, and
+        # nothing is joined but the whole.
+        trace_id, parent_id = span.trace_id, span.parent_id
+        try:
+            if (
+                span.shape is not frame.shape
+                or span.correlation_id is not frame.correlation_id
+            ):
                 parts = groups.of(span.resource, span.shape.scope)
-            body = _own_body(span)
-        else:
-            home = groups
-            parts = groups.of(span.resource, span.instrumentation_scope)
-            body = either(_usual, stock_body, span)
-        parts += (b"\x12", varint(len(body)), body)
+                frame = _Frame(span.shape, span.correlation_id, parts)
+            frame.parts += (
+                frame.child_head if parent_id else frame.root_head,
+                _pack_ids(
+                    0x0A10, trace_id >> 64, trace_id & _LOW_64, 0x1208, span.span_id
+                ),
+                _pack_parent(0x2208, parent_id) if parent_id else b"",
+                frame.name,
+                _pack_times(0x39, span.started_ns, 0x41, span.ended_ns),
+                frame.end,
+            )
+        except Exception:  # noqa: BLE001 - unusual, or a signal's; the next line says which
+            groups.add(span, _own_body(span))
     return groups.request()
+
+
+class _Frame:
+    """What usual spans of one shape and one correlation id have in common."""
+
+    __slots__ = (
+        *("child_head", "correlation_id", "end", "name", "parts", "root_head", "shape"),
+    )
+
+    def __init__(
+        self, shape: SpanShape | None, correlation_id: str, parts: list[bytes]
+    ) -> None:
+        """Lay out what they share.
+
+        Args:
+            shape: Of all; ``None`` where there is no span yet.
+            correlation_id: Of all.
+            parts: Where their bytes are gathered.
+        """
+        self.shape = shape
+        self.correlation_id = correlation_id
+        self.parts = parts
+        if shape is None:
+            return
+        self.name, shared = shape.encoded or _encoded(shape)
+        told = _correlation(correlation_id) if correlation_id else b""
+        self.end = shared + told + _PLAIN_END
+        size = _IDS.size + _TIMES.size + len(self.name) + len(self.end)
+        self.root_head = b"\x12" + varint(size)
+        self.child_head = b"\x12" + varint(size + _PARENT.size)
+
+
+_NO_FRAME = _Frame(None, "", [])
 
 
 def _own_body(span: RecordingSpan) -> bytes:
@@ -134,30 +187,8 @@ def _usual(span: ReadableSpan) -> bytes:
 
 def _own(span: RecordingSpan) -> bytes:
     """Lay out a span of ours by its own fields: what its shape has, is laid out."""
-    shape, detail = span.shape, span.detail
-    name, shared = shape.encoded or _encoded(shape)
-    if detail is not None or span.heritage is not USUAL:
-        return _own_with_detail(span, detail or SpanDetail(), name, shared)
-    trace_id, parent_id, told = span.trace_id, span.parent_id, span.correlation_id
-    began_ns = span.started_ns
-    return b"".join(
-        (
-            _pack_ids(0x0A10, trace_id >> 64, trace_id & _LOW_64, 0x1208, span.span_id),
-            _pack_parent(0x2208, parent_id) if parent_id else b"",
-            name,
-            _pack_times(0x39, began_ns, 0x41, span.ended_ns)
-            if began_ns
-            else times(began_ns, span.ended_ns),
-            shared,
-            _correlation(told) if told else b"",
-            _PLAIN_END,
-        )
-    )
-
-
-def _own_with_detail(
-    span: RecordingSpan, detail: SpanDetail, name: bytes, shared: bytes
-) -> bytes:
+    detail = span.detail or SpanDetail()
+    name, shared = span.shape.encoded or _encoded(span.shape)
     if detail.name is not None:
         name = name_and_kind(detail.name, span.shape.kind)
     own = detail.attributes
