@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -25,6 +26,11 @@ settings.register_profile(
     "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("shared machine")
+
+# A shell that runs us in the background has SIGINT ignored, and so would every program
+# that a test starts to interrupt it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Threads of the library carry its name, those of the SDK theirs.
 LIBRARY_THREADS = ("flext", "otel", "opentelemetry")
