@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from logging import ERROR
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import attach, get_current
@@ -220,33 +220,6 @@ def _note_outcome(
             moment_ns=span.started_ns + duration_ns,
         )
         _log_outcome(operation, span, duration_ns / 1e9, failure)
-
-
-def call_alone(
-    function: Callable[..., Any],
-    operation: Operation,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    """Call a function where there is no pipeline: the call is only counted."""
-    began_ns = _clock_ns()
-    try:
-        value: Any = function(*args, **kwargs) if kwargs else function(*args)
-    except BaseException as error:
-        count_call(operation, _clock_ns() - began_ns, error_type_of(error))
-        raise
-    duration_ns = _clock_ns() - began_ns
-    series = operation.succeeded
-    pending = series.pending
-    if (
-        type(value) is _RESULT
-        or duration_ns > series.high
-        or len(pending) >= PENDING_LIMIT
-    ):
-        count_call(operation, duration_ns, result_error_type(cast("object", value)))
-    else:  # as in `series.add`, without the call
-        pending.append(duration_ns)
-    return value
 
 
 def call_otherwise(

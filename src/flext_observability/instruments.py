@@ -162,6 +162,7 @@ class _Unmade:
 
 
 _UNMADE: Any = _Unmade()
+_LOWEST = -float(TAKE_ALL)
 
 
 class FlextCounter(_Instrument):
@@ -230,7 +231,7 @@ class FlextGauge(_Instrument):
         """
         if attributes is None and (type(value) is int or type(value) is float):
             series = self._series
-            if -TAKE_ALL <= value <= series.high:
+            if _LOWEST <= value <= series.high:
                 pending = series.pending
                 pending.append(value)
                 if len(pending) > PENDING_LIMIT:

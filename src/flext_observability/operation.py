@@ -50,7 +50,7 @@ class Operation:
         record_exception: bool,
         attributes: Mapping[str, Any] | None,
         kind: str,
-        choose: "Callable[[Operation], Caller]",
+        choose: "Callable[[Operation], Caller | None]",
     ) -> None:
         """Read what a decorator was given.
 
@@ -62,7 +62,8 @@ class Operation:
             record_exception: Whether messages and stacks are told.
             attributes: Of every span.
             kind: Of the spans.
-            choose: Says how the function is called, at every exchange of the pipeline.
+            choose: Says how the function is called, at every exchange of the pipeline;
+                ``None`` without one.
         """
         self.name = name or _short_name(function)
         self.metric_name = legal_metric_name(metric_name or C.METRIC_OPERATION_DURATION)
@@ -79,8 +80,9 @@ class Operation:
         self.start: Callable[[SpanShape], tuple[OwnSpan, object]] = _not_started
         """Starts such a span and makes it current."""
         self._choose = choose
-        self.call: Caller = choose(self)
-        """Calls the function, as the pipeline of the moment has it done."""
+        self.call = choose(self)
+        """Calls the function, as the pipeline of the moment has it done; ``None`` where
+        there is none."""
         self.lines: LineSink | None = None
         """Takes what is logged about calls, where the pipeline has such a thing."""
         runtime.follow(self)

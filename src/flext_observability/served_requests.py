@@ -5,7 +5,6 @@ Names and values are those of the stable HTTP conventions
 be told about a request is left out, and the request is served.
 """
 
-import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -27,6 +26,7 @@ from opentelemetry.trace import (
 )
 
 from . import runtime
+from ._pipeline.ids import random_bits
 from ._pipeline.values import clean_text
 from .constants import FlextObservabilityConstants as C
 from .correlation import (
@@ -284,10 +284,10 @@ def _links_to(headers: object) -> list[Link]:
 def _unsampled() -> Span:
     """Make a parent that keeps what happens below it out of every trace."""
     above = trace.get_current_span().get_span_context()
-    trace_id = above.trace_id if above.is_valid else random.getrandbits(128) or 1
+    trace_id = above.trace_id if above.is_valid else random_bits(128) or 1
     context = SpanContext(
         trace_id,
-        random.getrandbits(64) or 1,
+        random_bits(64) or 1,
         is_remote=False,
         trace_flags=TraceFlags(TraceFlags.DEFAULT),
     )

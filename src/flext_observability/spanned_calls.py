@@ -12,6 +12,7 @@ from typing import Any
 from opentelemetry.context import Context
 
 from ._pipeline.current import SPAN_KEY, leave, reset_current
+from ._pipeline.ids import random_bits
 from ._pipeline.interrupts import is_of_host
 from ._pipeline.measurements import PENDING_LIMIT
 from ._pipeline.span_start import (
@@ -23,8 +24,6 @@ from ._pipeline.span_start import (
     make_current,
     new_span,
     now_ns,
-    put_key,
-    random_bits,
     remember_root,
     under_foreign,
 )
@@ -76,8 +75,9 @@ def call_spanned(  # noqa: C901, PLR0912, PLR0915 - written out; see the module'
         if not shape.takes_all and trace_id & LOW_64_BITS >= shape.tracing.bound:
             left = new_span(UnsampledSpan)
             left.trace_id, left.heritage = trace_id, UNSAMPLED
-            context = Context(current)
-            put_key(context, SPAN_KEY, left)
+            context = Context(
+                {**current, SPAN_KEY: left} if current else {SPAN_KEY: left}
+            )
             before = make_current(context)
             return call_counted(function, operation, args, kwargs, left, before)
         span = new_span(RecordingSpan)
@@ -96,8 +96,7 @@ def call_spanned(  # noqa: C901, PLR0912, PLR0915 - written out; see the module'
     span.shape = shape
     span.correlation_id = get_correlation_id()
     span.ended_ns = None
-    context = Context(current)
-    put_key(context, SPAN_KEY, span)
+    context = Context({**current, SPAN_KEY: span} if current else {SPAN_KEY: span})
     token: object = None
     span.started_ns = now_ns()
     try:

@@ -1,5 +1,7 @@
-"""Ids of spans: made by the SDK's generator, or offered by who starts the span."""
+"""Ids of spans: random ones, or those that whoever starts a span offers."""
 
+import os
+import random
 from contextvars import ContextVar
 from typing import Final
 
@@ -9,7 +11,26 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 _offered: ContextVar[tuple[int, int] | None] = ContextVar(
     "flext_offered_ids", default=None
 )
-_random: Final = RandomIdGenerator()
+
+# Not the module's own source, which a program may seed: equal seeds would make equal
+# ids in several processes, and our draws would change what the program draws.
+_source = random.Random()  # noqa: S311 - ids are no secret
+random_bits: Final = _source.getrandbits
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_source.seed)
+
+
+class _OwnRandomIds(RandomIdGenerator):
+    """The SDK's generator over a source of our own."""
+
+    def generate_trace_id(self) -> int:
+        return random_bits(128) or 1
+
+    def generate_span_id(self) -> int:
+        return random_bits(64) or 1
+
+
+_random: Final = _OwnRandomIds()
 
 
 class OfferedIds(IdGenerator):

@@ -1,9 +1,8 @@
 """How our own spans start: the ids, the parent, what the context says."""
 
 import os
-import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import cache
 from typing import cast
@@ -25,7 +24,7 @@ from ..correlation import attributes_variable, correlation_id_variable
 from ..own_log import WARNING, say
 from ..traceparent import known_traces
 from .current import CONTEXT_VARIABLE, SPAN_KEY, is_known
-from .ids import take_offer
+from .ids import random_bits, take_offer
 from .record_parts import legal_time
 from .spans import (
     NO_STATE,
@@ -57,9 +56,7 @@ make_current = _variable.set if is_known() else Context
 get_correlation_id = correlation_id_variable.get
 get_context_attributes = attributes_variable.get
 remember_root = known_traces.roots.append
-put_key: Callable[[Context, str, object], None] = dict[str, object].__setitem__
 new_span = object.__new__
-random_bits = random.getrandbits
 now_ns = time.time_ns
 
 
@@ -160,8 +157,7 @@ def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, obje
     stated = get_context_attributes()
     if stated is not None or not shape.has_room:
         _stamp(span, stated)
-    context = Context(current)
-    put_key(context, SPAN_KEY, span)
+    context = Context({**current, SPAN_KEY: span} if current else {SPAN_KEY: span})
     span.ended_ns = None
     span.started_ns = now_ns()
     if shape.tracing.has_processors:  # to them, its parent is current
@@ -181,8 +177,7 @@ def left_out(
     span = new_span(UnsampledSpan)
     span.trace_id = trace_id
     span.heritage = heritage
-    context = Context(current)
-    put_key(context, SPAN_KEY, span)
+    context = Context({**current, SPAN_KEY: span} if current else {SPAN_KEY: span})
     return span, make_current(context)
 
 
@@ -191,9 +186,7 @@ def start_current_with(
 ) -> tuple[RecordingSpan | UnsampledSpan, object]:
     """Start a span with attributes of its own and make it current."""
     span = start(shape, None, attributes)
-    context = Context(get_current())
-    put_key(context, SPAN_KEY, span)
-    return span, make_current(context)
+    return span, make_current(Context({**get_current(), SPAN_KEY: span}))
 
 
 def _stamp(span: RecordingSpan, stated: Mapping[str, AnyValue] | None) -> None:

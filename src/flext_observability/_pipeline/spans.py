@@ -6,7 +6,6 @@ all spans of one operation share sits in one :class:`SpanShape`; ids are plain i
 and a ``SpanContext``, attributes, events and links are made when somebody asks.
 """
 
-import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +38,7 @@ from ..locks import ForkSafeLock
 from .exception_events import ExceptionEvent
 from .exceptions import CapturedException
 from .guards import is_plain, legal_attribute, legal_attributes
+from .ids import random_bits
 from .record_parts import legal_time
 from .sdk_names import add_sdk_names
 from .tracing import Tracing
@@ -622,7 +622,7 @@ class UnsampledSpan(NonRecordingSpan):
     def get_span_context(self) -> SpanContext:
         """Give ids, flags and trace state."""
         if not self.span_id:
-            self.span_id = random.getrandbits(64) or 1
+            self.span_id = random_bits(64) or 1
         return _context_of(self)
 
     def __repr__(self) -> str:
