@@ -89,7 +89,7 @@ def call_spanned(  # noqa: C901, PLR0912, PLR0915 - written out; see the module'
         remember_root((trace_id, span_id, SAMPLED_RANDOM))
     else:
         found = under_foreign(shape, parent)
-        if isinstance(found, UnsampledSpan):
+        if type(found) is not RecordingSpan:
             there = left_out(current, found.trace_id, found.heritage)
             return call_counted(function, operation, args, kwargs, *there)
         span = found

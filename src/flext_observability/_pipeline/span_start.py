@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -149,7 +149,7 @@ def start_current(shape: SpanShape) -> tuple[RecordingSpan | UnsampledSpan, obje
         remember_root((trace_id, span_id, SAMPLED_RANDOM))
     else:
         found = under_foreign(shape, parent)
-        if isinstance(found, UnsampledSpan):
+        if type(found) is not RecordingSpan:
             return left_out(current, found.trace_id, found.heritage)
         span = found
     span.shape = shape
@@ -278,10 +278,17 @@ def under_foreign(shape: SpanShape, parent: object) -> RecordingSpan | Unsampled
     """Make a span under one that is not ours, or not sampled, or under none."""
     if type(parent) is UnsampledSpan:
         return _unsampled(parent.trace_id, parent.heritage)
-    context = None if parent is None else _context_of(parent)
-    if context is None:
+    kind = type(parent)
+    above: Any = parent
+    # As `get_current_span` has it; asking for an abstract class takes long.
+    is_span = _is_span.get(kind) or _learn(kind)
+    context: object = above.get_span_context() if is_span else None
+    if type(context) is not SpanContext:
         return _root(shape, random_bits(128) or 1, SAMPLED_RANDOM)
-    trace_id, parent_id, is_remote, flags, state, _ = context
+    parts: Parts = context  # a tuple, whose properties would cost a call each
+    trace_id, parent_id, is_remote, flags, state, is_valid = parts
+    if not is_valid:
+        return _root(shape, random_bits(128) or 1, SAMPLED_RANDOM)
     is_usual = flags == SAMPLED_RANDOM and state is NO_STATE
     if not is_usual and not flags & SAMPLED:
         return _unsampled(trace_id, (flags & _RANDOM, state))
@@ -296,19 +303,6 @@ def under_foreign(shape: SpanShape, parent: object) -> RecordingSpan | Unsampled
         span.detailed().is_parent_remote = True
         known_traces.add_local_root(span.get_span_context())
     return span
-
-
-def _context_of(parent: object) -> SpanContext | None:
-    """Give the context of a span that is not ours, ``None`` where there is none."""
-    kind = type(parent)
-    # As `get_current_span` has it; asking for an abstract class takes long.
-    if not (_is_span.get(kind) or _learn(kind)):
-        return None
-    context: object = cast("Span", parent).get_span_context()
-    # The last of its parts is whether it is valid; the property would cost a call.
-    if type(context) is not SpanContext or not cast("Parts", context)[5]:
-        return None
-    return context
 
 
 # Classes of what contexts held as their span; there are few.
@@ -336,7 +330,8 @@ def _identified_by(
 
 
 def _has_trace(parent: object) -> bool:
-    return _context_of(parent) is not None
+    context: object = parent.get_span_context() if isinstance(parent, Span) else None
+    return type(context) is SpanContext and context.is_valid
 
 
 def _unsampled(trace_id: int, heritage: Heritage) -> UnsampledSpan:
