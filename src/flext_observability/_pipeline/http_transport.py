@@ -20,7 +20,8 @@ from requests.utils import get_auth_from_url
 from .client_identity import credential_provider, user_agent
 from .endpoint import Endpoint
 from .otlp_reply import REPLY_LIMIT_BYTES, accepted, refusal_text
-from .timed_session import Exchange, exchange, timed
+from .timed_exchange import Exchange, exchange
+from .timed_session import timed
 from .verdict import Outcome, Verdict, one_line, retry_after_s
 
 # Level 1 takes a seventh of the time of the default for nearly the same size.
