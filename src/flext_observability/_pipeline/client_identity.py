@@ -1,5 +1,6 @@
 """Who we are to a collector: the user agent, and plugins that bring credentials."""
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -7,6 +8,7 @@ from ..constants import Signal
 from .registry import named_by
 
 
+@cache  # the package's description is long, and read each time
 def user_agent() -> str:
     """Name this package and its release."""
     try:

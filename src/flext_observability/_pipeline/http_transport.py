@@ -1,9 +1,10 @@
 """OTLP over HTTP with protobuf bodies."""
 
 import gzip
+import os
+import sys
 import zlib
 from http.client import BadStatusLine, HTTPException, RemoteDisconnected
-from http.cookiejar import DefaultCookiePolicy
 from socket import gaierror
 from ssl import (
     SSLCertVerificationError,
@@ -12,22 +13,18 @@ from ssl import (
     SSLSyscallError,
     SSLZeroReturnError,
 )
-from typing import Any
-
-from requests import Session
-from requests.utils import get_auth_from_url
+from urllib.parse import unquote, urlsplit
 
 from .client_identity import credential_provider, user_agent
+from .direct_client import DirectClient
 from .endpoint import Endpoint
-from .otlp_reply import REPLY_LIMIT_BYTES, accepted, refusal_text
-from .timed_session import Exchange, exchange, timed
+from .http_client import HttpClient, HttpReply
+from .otlp_reply import accepted, refusal_text
+from .timed_exchange import Exchange, exchange
 from .verdict import Outcome, Verdict, one_line, retry_after_s
 
 # Level 1 takes a seventh of the time of the default for nearly the same size.
 _COMPRESSION_LEVEL = 1
-_CHUNK_BYTES = 64 * 1024
-# zlib: 32 + 15 tells gzip and zlib apart by their first bytes.
-_GZIP_OR_ZLIB = 47
 
 # https://opentelemetry.io/docs/specs/otlp/#otlphttp-response; 408 is our addition,
 # the specification is silent about it.
@@ -58,46 +55,16 @@ class HttpTransport:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        provider = credential_provider("HTTP", endpoint.signal)
-        self._session: Session = timed(provider() if provider else Session())
-        if not provider:
-            # Proxy variables hold, but ~/.netrc must not replace our headers, and a
-            # server has nothing to store here.
-            self._session.auth = _credentials(endpoint)
-            self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # First: hooks of a credential provider may look at the body.
-        self._session.hooks["response"].insert(0, _stay)
-        self._session.headers.update(
-            {
-                "Content-Type": "application/x-protobuf",
-                "User-Agent": user_agent(),
-                "Accept-Encoding": "gzip",
-                **endpoint.headers,
-            }
-        )
-        if endpoint.compression != "none":
-            self._session.headers["Content-Encoding"] = endpoint.compression
-        self._client: tuple[str, str] | None = None
-        if endpoint.client_certificate and endpoint.client_key:
-            self._client = (endpoint.client_certificate, endpoint.client_key)
+        self._client = _client(endpoint)
 
     def send(self, body: bytes, timeout_s: float) -> Verdict:
         """Send one serialized export request within a time."""
         with exchange(timeout_s) as under_way:
             try:
-                response = self._session.post(
-                    self._endpoint.url,
-                    data=self._compressed(body),
-                    timeout=timeout_s,
-                    allow_redirects=False,
-                    stream=True,
-                    # Per request: on the session, REQUESTS_CA_BUNDLE would win.
-                    verify=self._endpoint.certificate or True,
-                    cert=self._client,
-                )
+                reply = self._client.post(self._compressed(body), timeout_s)
             except Exception as error:  # noqa: BLE001 - of requests, urllib3, sockets
                 return self._failed(error, under_way)
-            return self._judge(response, body, _reply(response))
+        return self._judge(reply, body)
 
     def _compressed(self, body: bytes) -> bytes:
         match self._endpoint.compression:
@@ -108,21 +75,21 @@ class HttpTransport:
             case _:
                 return body
 
-    def _judge(self, response: Any, body: bytes, reply: bytes | None) -> Verdict:
-        status = int(response.status_code)
+    def _judge(self, reply: HttpReply, body: bytes) -> Verdict:
+        status = reply.status
         if 200 <= status < 300:  # noqa: PLR2004 - the success class of HTTP
-            return accepted(self._endpoint.signal, body, reply)
+            return accepted(self._endpoint.signal, body, reply.body)
         reason = f"http_{status}"
         where = f"{self._endpoint.shown} answered {status}"
         if status in _RETRYABLE:
-            told_s = retry_after_s(response.headers.get("Retry-After"))
+            told_s = retry_after_s(reply.retry_after)
             return Verdict(
                 Outcome.RETRY, reason, f"{where}; retrying", retry_after_s=told_s
             )
         if 300 <= status < 400:  # noqa: PLR2004 - the redirection class of HTTP
             why = "a redirect, which is never followed; correct `endpoint`"
             return Verdict(Outcome.HOLD, reason, f"{where}: {why}")
-        said = refusal_text(reply)
+        said = refusal_text(reply.body)
         if status == 400 and any(sign in said.lower() for sign in _WANTS_TLS):  # noqa: PLR2004 - bad request
             why = "it wants TLS; correct `endpoint` to https://"
             return Verdict(Outcome.HOLD, "protocol", f"{where}: {why}")
@@ -143,67 +110,62 @@ class HttpTransport:
 
     def close(self) -> None:
         """Drop the connection."""
-        self._session.close()
+        self._client.close()
 
 
-def _credentials(endpoint: Endpoint) -> Any:
-    """Give user and password of the address, unless a header says who we are."""
-    name, password = get_auth_from_url(endpoint.url)
-    if name and "authorization" not in endpoint.headers:
-        return name, password
-    return _unchanged
+# -- who makes the requests
 
 
-def _unchanged(request: Any) -> Any:
-    return request
+def _client(endpoint: Endpoint) -> HttpClient:
+    """Choose the cheapest that will do."""
+    credentials = None
+    if "authorization" not in endpoint.headers:
+        credentials = _credentials(endpoint.url)
+    provider = credential_provider("HTTP", endpoint.signal)
+    if not provider and not _has_proxy(urlsplit(endpoint.url).scheme):
+        return DirectClient(endpoint, _headers(endpoint), credentials)
+    from .session_client import SessionClient
+
+    session = provider() if provider else None
+    return SessionClient(endpoint, _headers(endpoint), credentials, session)
 
 
-def _stay(response: Any, *_args: Any, **_kwargs: Any) -> None:
-    """Forget where a redirect leads: ``requests`` would read its whole body."""
-    response.headers.pop("Location", None)
+def _headers(endpoint: Endpoint) -> dict[str, str]:
+    """Give the headers of every request; the user's win over ours."""
+    ours = {
+        "Content-Type": "application/x-protobuf",
+        "User-Agent": user_agent(),
+        "Accept-Encoding": "gzip",
+    }
+    theirs = endpoint.headers
+    headers = {name: ours[name] for name in ours if name.lower() not in theirs}
+    headers |= theirs
+    # Where a request ends is not theirs to say.
+    for name in ("content-length", "transfer-encoding"):
+        headers.pop(name, None)
+    if endpoint.compression != "none":
+        headers.pop("content-encoding", None)
+        headers["Content-Encoding"] = endpoint.compression
+    return headers
 
 
-# -- the reply
-
-
-def _reply(response: Any) -> bytes | None:
-    """Read a bounded reply; a whole one leaves the connection fit for the next."""
-    raw = response.raw
-    encoding = str(response.headers.get("Content-Encoding", "")).strip().lower()
-    try:
-        reply = _bounded(raw, encoding)
-    except Exception:  # noqa: BLE001 - cut, late, too large, garbage: all the same
-        raw.close()
+def _credentials(url: str) -> tuple[str, str] | None:
+    """Give user and password of an address, if it has both."""
+    parts = urlsplit(url)
+    if not parts.username or parts.password is None:
         return None
-    raw.release_conn()
-    return reply
+    return unquote(parts.username), unquote(parts.password)
 
 
-def _bounded(raw: Any, encoding: str) -> bytes:
-    """Read and decompress up to the limit.
+def _has_proxy(scheme: str) -> bool:
+    """Tell whether a proxy is named for a scheme; NO_PROXY is left to ``requests``."""
+    if sys.platform in {"darwin", "win32"}:  # they have settings of their own
+        from urllib.request import getproxies
 
-    Not left to urllib3, some releases of which decompress without bound.
-
-    Raises:
-        ValueError: There is more, or the encoding is unknown or broken.
-    """
-    inflater = None
-    if encoding in {"gzip", "deflate"}:
-        inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
-    elif encoding not in {"", "identity"}:
-        raise ValueError(encoding)
-    reply = bytearray()
-    received = 0
-    while chunk := raw.read(_CHUNK_BYTES, decode_content=False):
-        received += len(chunk)
-        if inflater:
-            chunk = inflater.decompress(chunk, REPLY_LIMIT_BYTES + 1 - len(reply))
-        reply += chunk
-        if max(received, len(reply)) > REPLY_LIMIT_BYTES:
-            raise ValueError(received)
-    if inflater and received and not inflater.eof:
-        raise ValueError(received)
-    return bytes(reply)
+        named = {f"{name}_proxy": value for name, value in getproxies().items()}
+    else:
+        named = {name.lower(): value for name, value in os.environ.items()}
+    return any(named.get(f"{each}_proxy") for each in (scheme, "all"))
 
 
 # -- what went wrong
@@ -231,9 +193,11 @@ def _explain(
     chain: list[BaseException], *, has_begun: bool
 ) -> tuple[Outcome, str, str]:
     """Tell what an exception means: outcome, reason, and a line for people."""
-    # Once the request is out, what is not legal is the answer.
-    found = None if has_begun else _illegal(chain)
-    found = found or _tls(chain) or _network(chain)
+    found = _tls(chain)  # first: a certificate that fails is a ValueError too
+    if found is None and not has_begun:
+        # Once the request is out, what is not legal is the answer.
+        found = _illegal(chain)
+    found = found or _network(chain)
     if found is not None:
         return found
     if has_begun:

@@ -10,7 +10,8 @@ from requests import Session
 from requests.utils import get_auth_from_url
 
 from .client_identity import user_agent
-from .timed_session import exchange, timed
+from .timed_exchange import exchange
+from .timed_session import timed
 from .verdict import one_line, retry_after_s
 
 # What a server says about a refusal fits; the rest is not read.
