@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ._pipeline.pipeline import Pipeline
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FlextObservabilityStatus:
     """What the library is doing, at one moment."""
 

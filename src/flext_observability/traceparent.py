@@ -5,8 +5,7 @@ https://www.w3.org/TR/trace-context/#traceparent-header
 
 import re
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from opentelemetry.trace import SpanContext, TraceFlags
@@ -87,8 +86,7 @@ class _Recent(Generic[K, V]):
         return self._found.get(key)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a span hangs: under a parent, or alone in a trace that is known by id."""
 
     parent: SpanContext | None = None

@@ -2,9 +2,8 @@
 
 import os
 import re
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..connection import checked_endpoint, checked_header, checked_pem
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One OTLP destination. It carries secrets, so it has no repr of its fields."""
 
     signal: Signal
@@ -37,6 +35,10 @@ class Endpoint:
     certificate: str | None
     client_certificate: str | None
     client_key: str | None
+
+    def __repr__(self) -> str:
+        """Show no field: some hold secrets."""
+        return f"Endpoint({self.signal.value})"
 
     @property
     def authority(self) -> str:

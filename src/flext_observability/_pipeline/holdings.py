@@ -17,7 +17,7 @@ from .spool_files import Descriptors
 _AGE_LIMIT_S = 7 * 24 * 3600.0
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Place:
     """Where a lease stands."""
 

@@ -13,7 +13,7 @@ from ..constants import FlextObservabilityConstants as C
 from ..own_log import WARNING, say
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SignalLedger:
     """What became of the records of one signal: spans, log records, metric points."""
 

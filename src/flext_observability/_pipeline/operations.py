@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -42,8 +41,7 @@ class Row:
         self.began_ns = began_ns
 
 
-@dataclass(frozen=True, slots=True)
-class OperationDurations:
+class OperationDurations(NamedTuple):
     """One series at one moment, in seconds."""
 
     key: OperationKey
@@ -51,12 +49,11 @@ class OperationDurations:
     """On the monotonic clock: orders series by age."""
     cumulative: dict[float, int]
     """Calls up to and including each bound, ``inf`` the last one."""
-    count: int
+    calls: int
     sum_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class OperationFigures:
+class OperationFigures(NamedTuple):
     """All monitored calls together."""
 
     calls: int = 0

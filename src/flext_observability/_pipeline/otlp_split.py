@@ -5,9 +5,8 @@ again, here. Bytes that are no request give nothing back: these functions never 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from google.protobuf.message import DecodeError, EncodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
@@ -39,17 +38,23 @@ _GROUPS = {
 _MARK_BYTES = 64
 
 
-@dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a request that is a request itself."""
 
-    body: bytes
-    count: int
-    """Records in it; data points for metrics."""
+    __slots__ = ("body", "count")
+
+    def __init__(self, body: bytes, count: int) -> None:
+        """Make one.
+
+        Args:
+            body: An export request.
+            count: Records in it; data points for metrics.
+        """
+        self.body = body
+        self.count = count
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """A request cut to a limit."""
 
     pieces: tuple[Piece, ...]

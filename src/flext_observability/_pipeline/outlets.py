@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # each is loaded when a setting names it
     from .target_file import TargetFile
 
 
-@dataclass(slots=True)
+@dataclass
 class Outlets:
     """Those that the settings name; none of them by default."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
@@ -41,8 +41,7 @@ if TYPE_CHECKING:  # loaded where there is such a page
 _JOIN_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Extras:
+class Extras(NamedTuple):
     """SDK parts that the caller plugs in beside ours."""
 
     sampler: Sampler | None = None
@@ -61,7 +60,7 @@ class Extras:
         )
 
 
-@dataclass(slots=True)
+@dataclass
 class Pipeline:
     """The running parts that belong to one set of settings."""
 

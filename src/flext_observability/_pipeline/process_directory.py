@@ -27,7 +27,7 @@ _WORTH_REMOVING_BYTES = 256 * 1024
 _KEPT_BYTES = 1024 * 1024
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Segment:
     """A file of frames."""
 

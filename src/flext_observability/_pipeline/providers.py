@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 # Not used here. Its fork hook must be registered before those of the SDK's providers,
 # which submit to a thread pool in the child and would wait for its lock for ever.
 from concurrent.futures import thread as _thread_pools_first
-from dataclasses import replace
 from typing import Any, cast
 
 from opentelemetry.metrics import CallbackOptions, CallbackT, Observation
@@ -492,8 +491,7 @@ def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bou
     """Add how soon records are written, which the durability decides."""
     bounds = _bounds(pipeline.config, signal, timeout_s, is_console=False)
     durability = pipeline.spool.durability if pipeline.spool else "memory"
-    bounds = replace(
-        bounds,
+    bounds = bounds._replace(
         write_records=bounds.batch_records,
         hurry_records=bounds.batch_records,
         write_delay_s=_WRITE_DELAY_S,
@@ -502,8 +500,7 @@ def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bou
         return bounds
     # A short queue is written out before it is full.
     window = min(_WINDOW_RECORDS, max(1, bounds.queue_records // 2))
-    return replace(
-        bounds,
+    return bounds._replace(
         # Two writes per window: a caller at its end waits for one of them only.
         write_records=max(1, min(window // 2, bounds.batch_records)),
         hurry_records=max(1, window // 2),

@@ -1,15 +1,13 @@
 """One signal's way to one destination, as the pipeline sees it."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..constants import Signal
 from .ledger import Ledger
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """How much is queued, and how often it is written and sent."""
 
     queue_records: int

@@ -4,10 +4,9 @@ import math
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..constants import DropReason, Signal
 from .segments import NUMBERS
@@ -19,17 +18,25 @@ ACCEPTED_CELLS = {signal: 3 * number for signal, number in NUMBERS.items()}
 """Where the records of a signal are counted that entered the queue in front."""
 
 
-@dataclass(frozen=True, slots=True)
 class Lease:
     """Batches of one signal, handed out to be delivered."""
 
-    signal: Signal
-    body: bytes
-    """An OTLP export request: the batches joined, as repeated fields concatenate."""
-    count: int
-    """Records in it, in ledger units."""
-    place: Any
-    """Where it stands; the spool's own."""
+    __slots__ = ("body", "count", "place", "signal")
+
+    def __init__(self, signal: Signal, body: bytes, count: int, place: Any) -> None:
+        """Hand out.
+
+        Args:
+            signal: Whose records these are.
+            body: An OTLP export request: the batches joined, as repeated fields
+                concatenate.
+            count: Records in it, in ledger units.
+            place: Where it stands; the spool's own.
+        """
+        self.signal = signal
+        self.body = body
+        self.count = count
+        self.place = place
 
 
 class Accounts(Protocol):
@@ -173,10 +180,9 @@ REQUEST_LIMIT_BYTES = 4 * 1024 * 1024 - 4096
 _MEMORY_LIMIT_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
+class _Batch(NamedTuple):
     body: bytes
-    count: int
+    records: int
 
 
 class MemorySpool:
@@ -246,14 +252,14 @@ class MemorySpool:
             chosen: list[_Batch] = []
             size = count = 0
             for batch in self._batches[signal]:
-                size, count = size + len(batch.body), count + batch.count
+                size, count = size + len(batch.body), count + batch.records
                 if chosen and (size > limit_bytes or count > limit_count):
                     break
                 chosen.append(batch)
         if not chosen:
             return None
         body = b"".join(batch.body for batch in chosen)
-        return Lease(signal, body, sum(b.count for b in chosen), len(chosen))
+        return Lease(signal, body, sum(b.records for b in chosen), len(chosen))
 
     def ack(self, lease: Lease) -> None:
         """Forget the oldest batches, which are those of the lease."""
@@ -273,7 +279,7 @@ class MemorySpool:
     def volatile(self, signal: Signal) -> int:
         """Count all that wait."""
         with self._lock:
-            return sum(batch.count for batch in self._batches[signal])
+            return sum(batch.records for batch in self._batches[signal])
 
     def adopt(self) -> bool:
         """There is nobody to adopt from."""

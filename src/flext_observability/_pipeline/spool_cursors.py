@@ -21,7 +21,7 @@ _COMPACT_BYTES = 64 * 1024
 _READ_LIMIT_BYTES = 1024 * 1024
 
 
-@dataclass(slots=True)
+@dataclass
 class Cursor:
     """Where a signal stands: everything before is settled."""
 

@@ -9,9 +9,9 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from .spool_files import (
     FILE_MODE,
@@ -46,8 +46,7 @@ class SpoolUnavailableError(OSError):
     """The directory for records on disk cannot be used."""
 
 
-@dataclass(frozen=True, slots=True)
-class LockedDirectory:
+class LockedDirectory(NamedTuple):
     """A process directory whose lock we hold."""
 
     name: str

@@ -2,10 +2,10 @@
 
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from typing import NamedTuple
 
 _TOLD_LIMIT_S = 600.0
 _SECONDS = re.compile(r"[0-9]{1,40}(\.[0-9]{0,40})?")
@@ -29,8 +29,7 @@ class Outcome(Enum):
     """Refused for good."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What became of one request."""
 
     outcome: Outcome
