@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.figures import Figure, compared, loss
 from benchmarks.harness import (
+    LEAD_IN,
     WARM_UP,
     Row,
     Turn,
@@ -90,8 +91,8 @@ def figures(quick: bool) -> list[Figure]:  # noqa: FBT001 - what every benchmark
     turns = repeats + WARM_UP
     # Two rows each: what a turn adds to a sum, and how many values it records.
     wanted = {
-        "counter": 2 * turns * sum(range(calls)),
-        "histogram": 2 * turns * calls,
+        "counter": 2 * turns * (sum(range(calls)) + sum(range(LEAD_IN))),
+        "histogram": 2 * turns * (calls + LEAD_IN),
     }
     with Server() as server:
         times = one_turn("bench_instruments", server.url, str(calls), str(repeats))
