@@ -16,7 +16,6 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits
-from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
@@ -27,6 +26,7 @@ from .log_lines import LineRecord
 from .metric_cleaning import MetricCleaner
 from .record_parts import (
     ScopeCleaner,
+    counted,
     each,
     legal_context,
     legal_end,
@@ -177,8 +177,8 @@ class Cleaner:
             parent=made[2],
             resource=span.resource,
             attributes=bounded(made[8], span.dropped_attributes),
-            events=_counted(made[9], span.dropped_events),
-            links=_counted(made[10], span.dropped_links),
+            events=counted(made[9], span.dropped_events),
+            links=counted(made[10], span.dropped_links),
             kind=made[3],
             status=made[4],
             start_time=made[5],
@@ -408,11 +408,3 @@ def _severity(number: object) -> SeverityNumber | None:
         return SeverityNumber(number)
     except ValueError:
         return None
-
-
-def _counted(items: Sequence[T], dropped: int) -> Sequence[T]:
-    """Make a list that carries the number of items that limits left out."""
-    made = cast("Any", BoundedList)(None)
-    made.extend(items)
-    made.dropped = dropped
-    return cast("Sequence[T]", made)

@@ -27,7 +27,7 @@ class ExceptionEvent(Event):
         Args:
             error: What happened.
             limits: Of the span.
-            more: Further attributes; legal ones.
+            more: Further attributes; legal ones, and never changed.
             escaped: Value of ``exception.escaped``; none is sent when not given.
             timestamp: When it happened, nanoseconds since the epoch; now by default.
         """
@@ -36,7 +36,7 @@ class ExceptionEvent(Event):
             error if isinstance(error, CapturedException) else CapturedException(error)
         )
         self._limits = limits
-        self._more = dict(more)
+        self._more = more
         if escaped is not None:
             self._more = {C.ATTR_EXCEPTION_ESCAPED: str(escaped), **self._more}
         self._made: BoundedAttributes | None = None

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from operator import is_
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
+from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
@@ -21,6 +22,14 @@ def each(clean: Callable[[T], T], items: Sequence[T]) -> Sequence[T]:
         return items
     made = [clean(item) for item in items]
     return items if all(map(is_, items, made)) else made
+
+
+def counted(items: Sequence[T], dropped: int) -> Sequence[T]:
+    """Make a list that carries the number of items that limits left out."""
+    made = cast("Any", BoundedList)(None)
+    made.extend(items)
+    made.dropped = dropped
+    return cast("Sequence[T]", made)
 
 
 def legal_end(start: object, end: object) -> int | None:

@@ -39,7 +39,7 @@ from .exception_events import ExceptionEvent
 from .exceptions import CapturedException
 from .guards import is_plain, legal_attribute, legal_attributes
 from .ids import random_bits
-from .record_parts import legal_time
+from .record_parts import counted, legal_time
 from .sdk_names import add_sdk_names
 from .tracing import Tracing
 from .values import clean_attributes, clean_text
@@ -143,6 +143,7 @@ class SpanDetail:
     __slots__ = (
         "attributes",
         "dropped",
+        "dropped_events",
         "events",
         "is_parent_remote",
         "links",
@@ -157,7 +158,9 @@ class SpanDetail:
         """Once they differ from the shape's."""
         self.dropped = 0
         """Attributes that limits left out; counted with the former."""
-        self.events: BoundedList[Event] | None = None
+        self.events: list[Event] | None = None
+        self.dropped_events = 0
+        """The oldest ones, which the limit has cost."""
         self.links: BoundedList[Link] | None = None
         self.name: str | None = None
         """Where it is not the shape's."""
@@ -271,8 +274,7 @@ class RecordingSpan(ReadableSpan, Span):
     @property
     def dropped_events(self) -> int:
         """How many events the limits left out."""
-        events = (self.detail or _NO_DETAIL).events
-        return 0 if events is None else events.dropped
+        return (self.detail or _NO_DETAIL).dropped_events
 
     @property
     def links(self) -> Sequence[Link]:
@@ -324,7 +326,7 @@ class RecordingSpan(ReadableSpan, Span):
             parent=self.parent,
             resource=self.resource,
             attributes=attributes,
-            events=detail.events or (),
+            events=counted(detail.events or (), detail.dropped_events),
             links=detail.links or (),
             kind=self.kind,
             status=self.status,
@@ -455,12 +457,14 @@ class RecordingSpan(ReadableSpan, Span):
         )
 
     def _add_event(self, event: Event) -> None:
-        detail = self.detailed()
-        if detail.events is None:
-            with _creation:
-                if detail.events is None:
-                    detail.events = BoundedList(self.shape.limits.max_events)
-        detail.events.append(event)
+        """Add an event; beyond the limit the oldest one goes, as in the SDK."""
+        detail, limit = self.detailed(), self.shape.limits.max_events
+        with _creation:
+            events = detail.events = detail.events or []
+            events.append(event)
+            if limit is not None and len(events) > limit:
+                del events[0]
+                detail.dropped_events += 1
 
     def add_link(self, context: Any, attributes: Attributes = None) -> None:
         """Add a link; what leads nowhere is left out."""
@@ -552,10 +556,14 @@ class RecordingSpan(ReadableSpan, Span):
         else:
             for key, value in attributes.items():
                 self.put_attribute(key, value)
+        detail = self.detailed()
         if error is not None:
             limits = self.shape.limits
-            self._add_event(ExceptionEvent(error, limits, {}, timestamp=moment_ns))
-        detail = self.detailed()
+            event = ExceptionEvent(error, limits, {}, timestamp=moment_ns)
+            if detail.events is None and limits.max_events != 0:
+                detail.events = [event]
+            else:
+                self._add_event(event)
         if detail.status.status_code is not StatusCode.OK:
             detail.status = Status(StatusCode.ERROR, description)
 
@@ -567,7 +575,6 @@ class RecordingSpan(ReadableSpan, Span):
         if is_short and limits.max_span_attribute_length is None:
             detail = SpanDetail()
             detail.attributes, detail.dropped = own, self.shape.dropped
-            detail.events = BoundedList(limits.max_events)
             self.detail = detail
             return
         for key, value in attributes.items():
