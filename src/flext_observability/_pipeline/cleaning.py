@@ -209,17 +209,16 @@ class Cleaner:
         return self._values.value(C.ATTR_CORRELATION_ID, text) is text
 
     def _is_clean_detail(self, detail: SpanDetail) -> bool:
-        """Whether there is nothing but clean attributes in it."""
-        if (
-            detail.events is not None
-            or detail.links is not None
-            or detail.name is not None
-            or detail.status is not UNSET
-        ):
+        """Whether there are but clean attributes, events and a clean status in it."""
+        if detail.links is not None or detail.name is not None:
             return False
-        own = detail.attributes
+        own, status, events = detail.attributes, detail.status, detail.events
         try:
-            return own is None or self._values.attributes(own, detail.dropped) is own
+            return (
+                (own is None or self._values.attributes(own, detail.dropped) is own)
+                and (status is UNSET or self._status(status) is status)
+                and (events is None or each(self._event, events) is events)
+            )
         except Exception:  # noqa: BLE001 - hostile values; the closer look copes
             return False
 
