@@ -235,9 +235,9 @@ _VERBS = ("instruments", "logs", "monitoring", "propagation", "spans")
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for (PEP 562)."""
     if name == "__version__":
-        from importlib.metadata import version
+        from .constants import VERSION
 
-        found: object = version("flext-observability")
+        found: object = VERSION
     elif name in _HOME:
         found = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
         if name == "setup":

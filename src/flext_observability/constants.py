@@ -11,6 +11,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, final
 
+VERSION = "0.1.0"
+"""Of the package; the build reads it here."""
+
 
 class Signal(StrEnum):
     """The three kinds of telemetry, by the names that OTLP uses."""

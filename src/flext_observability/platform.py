@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from .config import FlextObservabilityConfig
+from .constants import VERSION
 from .entities import FlextAlert, FlextLogEntry, FlextMetric
 from .factory import FlextObservabilityMasterFactory
 from .logs import FlextLogger, get_logger
@@ -50,7 +50,7 @@ class FlextObservabilityPlatformV2:
             self.config = FlextObservabilityConfig(**fields)
         self.container = container_or_global(container)
         self.name = self.config.service_name
-        self.version = self.config.service_version or version("flext-observability")
+        self.version = self.config.service_version or VERSION
         self.logger: FlextLogger = get_logger(self.name)
         self._factory = FlextObservabilityMasterFactory(self.container)
 

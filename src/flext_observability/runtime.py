@@ -338,6 +338,8 @@ class _State:
         finalize(self, id, None).detach()
         atexit.register(_at_exit)
         _end_multiprocessing_children()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=_end_multiprocessing_children)
 
     def exit(self, deadline: float) -> None:
         """Close the pipeline at the end of the program.
@@ -487,22 +489,35 @@ def _at_exit() -> None:
         state.exit(time.monotonic() + pipeline.config.exit_budget_s)
 
 
-def _end_multiprocessing_children() -> None:
-    """Children of ``multiprocessing`` end in ``os._exit``: atexit never runs there."""
+class _MultiprocessingChildren:
+    """Children of ``multiprocessing`` end in ``os._exit``: atexit never runs there.
 
-    def register(_: object = None) -> None:
+    It is asked to run our exit function instead; not before the program loads it.
+    """
+
+    def __init__(self) -> None:
+        self._is_known = False
+
+    def __call__(self) -> None:
+        """Have ``multiprocessing`` tell its children, if the program uses it."""
+        util: Any = sys.modules.get("multiprocessing.util")
+        if util is None or self._is_known:
+            return
+        self._is_known = True
+        util.register_after_fork(self, self._register)
+        from multiprocessing import parent_process
+
+        if parent_process() is not None:  # a spawned child that calls setup itself
+            self._register(self)
+
+    @staticmethod
+    def _register(_: object) -> None:
         from multiprocessing import util
 
         util.Finalize(None, _at_exit, exitpriority=100)
 
-    from multiprocessing import util
 
-    util.register_after_fork(state, register)
-    if sys.modules.get("multiprocessing.process") is not None:
-        from multiprocessing import parent_process
-
-        if parent_process() is not None:  # a spawned child that calls setup itself
-            register()
+_end_multiprocessing_children = _MultiprocessingChildren()
 
 
 # -- for the verbs above this floor

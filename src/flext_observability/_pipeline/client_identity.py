@@ -1,20 +1,14 @@
 """Who we are to a collector: the user agent, and plugins that bring credentials."""
 
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..constants import Signal
+from ..constants import VERSION, Signal
 from .registry import named_by
 
 
-@cache  # the package's description is long, and read each time
 def user_agent() -> str:
     """Name this package and its release."""
-    try:
-        return f"flext-observability/{version('flext-observability')}"
-    except PackageNotFoundError:
-        return "flext-observability"  # run from a source tree
+    return f"flext-observability/{VERSION}"
 
 
 def credential_provider(protocol: str, signal: Signal) -> Any:

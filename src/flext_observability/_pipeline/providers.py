@@ -1,13 +1,14 @@
 """From settings to a pipeline: pure assembly, no process-global state."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # Not used here. Its fork hook must be registered before those of the SDK's providers,
 # which submit to a thread pool in the child and would wait for its lock for ever.
 from concurrent.futures import thread as _thread_pools_first
 from typing import Any, cast
 
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.metrics import CallbackOptions, CallbackT, Observation
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
@@ -22,6 +23,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio, Sampler
+from opentelemetry.trace.propagation.tracecontext import (
+    TraceContextTextMapPropagator,
+)
 
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
@@ -161,6 +165,13 @@ def _checked_names(names: Sequence[str], signal: Signal) -> list[str]:
     return kept
 
 
+# Those of the API need not be looked for in every installed package.
+_STANDARD: Mapping[str, Callable[[], TextMapPropagator]] = {
+    "tracecontext": TraceContextTextMapPropagator,
+    "baggage": W3CBaggagePropagator,
+}
+
+
 def _propagator(config: Settings) -> TextMapPropagator:
     """Make the propagator of header formats by their ``OTEL_PROPAGATORS`` names."""
     origin = " (from OTEL_PROPAGATORS)" if config.is_from_otel("propagators") else ""
@@ -168,7 +179,7 @@ def _propagator(config: Settings) -> TextMapPropagator:
     for name in dict.fromkeys(name.lower() for name in config.propagators):
         if name == "none":
             return CompositePropagator([])
-        made = registered("opentelemetry_propagator", name)
+        made = _STANDARD.get(name) or registered("opentelemetry_propagator", name)
         if made is None:
             message = (
                 f"propagators: unknown propagator {name!r}{origin}. Use tracecontext, "

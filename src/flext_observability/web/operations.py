@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
+from ..constants import VERSION
 from ..container import FlextContainer
 from . import schemas
 from .access import AccessRules
@@ -76,12 +77,10 @@ def make_operations(
         rules: Who may ask what.
         metrics_path: Of the metrics page.
     """
-    from importlib.metadata import version
-
     app = OperationsApp(
         title=_TITLE,
         description=_DESCRIPTION,
-        version=version("flext-observability"),
+        version=VERSION,
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
