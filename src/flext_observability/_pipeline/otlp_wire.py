@@ -20,7 +20,7 @@ R = TypeVar("R")
 Attributes = Mapping[str, Any]
 
 # Most lengths and many numbers are below this.
-_SMALL_END = 2048
+_SMALL_END = 1024
 _UINT32_END = 1 << 32
 _UINT64_END = 1 << 64
 _INT64 = 1 << 63

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,20 +21,20 @@ from ..constants import FlextObservabilityConstants as C
 from ..errors import FlextObservabilityConfigurationError
 from ..settings import Settings
 from .cleaning import Cleaner
-from .endpoint import Endpoint
 from .exporters import MemoryExporter
 from .intake import Writer
 from .ledger import Ledger, Notices, SignalLedger
 from .log_lines import LineSink
 from .outlets import Outlets
 from .processors import GuardedSpanProcessor, LogQueue, SpanQueue
-from .route import Route
 from .spool import Spool
 from .spooled_route import SpooledRoute
 from .tracing import Tracing
 
 if TYPE_CHECKING:  # loaded where there is such a page
+    from .endpoint import Endpoint
     from .prometheus import PrometheusReader
+    from .route import Route
 
 # How long a close waits for the ends of all threads.
 _JOIN_S = 0.1
@@ -60,40 +59,57 @@ class Extras(NamedTuple):
         )
 
 
-@dataclass
 class Pipeline:
     """The running parts that belong to one set of settings."""
 
-    config: Settings
-    extras: Extras
-    resource: Resource
-    notices: Notices
-    propagator: TextMapPropagator
-    cleaner: Cleaner
     tracer_provider: TracerProvider | None = None
     tracing: Tracing | None = None
     meter_provider: MeterProvider | None = None
     logger_provider: LoggerProvider | None = None
-    routes: list[Route] = field(default_factory=list[Route])
     spool: Spool | None = None
     writer: Writer | None = None
     durability_reason: str | None = None
-    otlp_ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
     lines: LineSink | None = None
-    log_queues: list[LogQueue] = field(default_factory=list[LogQueue])
-    span_queues: dict[str, SpanQueue] = field(default_factory=dict[str, SpanQueue])
-    ledgers: dict[Signal, Ledger] = field(default_factory=dict[Signal, Ledger])
-    endpoints: dict[Signal, Endpoint] = field(default_factory=dict[Signal, Endpoint])
-    late_processors: list[SpanProcessor] = field(default_factory=list[SpanProcessor])
-    """Of the caller, added to the provider after setup."""
     memory: MemoryExporter | None = None
     prometheus: "PrometheusReader | None" = None
     prometheus_address: tuple[str, int] = ("127.0.0.1", C.PORT_PROMETHEUS_EXPORTER)
     page: "PrometheusReader | None" = None
-    outlets: Outlets = field(default_factory=lambda: Outlets(Notices()))
-    _foreign_thread: "ForeignThread" = field(
-        default_factory=lambda: ForeignThread()  # noqa: PLW0108 - it is defined below
-    )
+
+    def __init__(
+        self,
+        config: Settings,
+        extras: Extras,
+        resource: Resource,
+        notices: Notices,
+        propagator: TextMapPropagator,
+        cleaner: Cleaner,
+    ) -> None:
+        """Begin without any of the running parts; ``providers`` adds them.
+
+        Args:
+            config: The settings.
+            extras: What the caller plugs in.
+            resource: Who sends.
+            notices: Where trouble is said.
+            propagator: Of the headers that travel.
+            cleaner: Makes records legal and takes secrets out.
+        """
+        self.config = config
+        self.extras = extras
+        self.resource = resource
+        self.notices = notices
+        self.propagator = propagator
+        self.cleaner = cleaner
+        self.routes: list[Route] = []
+        self.otlp_ledgers: dict[Signal, Ledger] = {}
+        self.log_queues: list[LogQueue] = []
+        self.span_queues: dict[str, SpanQueue] = {}
+        self.ledgers: dict[Signal, Ledger] = {}
+        self.endpoints: dict[Signal, Endpoint] = {}
+        self.late_processors: list[SpanProcessor] = []
+        """Of the caller, added to the provider after setup."""
+        self.outlets = Outlets(Notices())
+        self._foreign_thread = ForeignThread()
 
     def start(self, former: "Pipeline | None" = None) -> None:
         """Start what does not wait for a record: metrics page and metric deliveries.

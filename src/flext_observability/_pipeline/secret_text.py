@@ -13,9 +13,13 @@ from functools import cache
 
 REDACTED = "[redacted]"
 
+# Patterns are compiled when the first text comes that needs them: most programs have
+# few of these texts, and all of them are to start soon.
+_compiled = cache(re.compile)
+
 # A name and what joins it to its value: `name=`, `"name": `, `name => `, `'name', b'`
 # (a pair of a header list), `name%3D`.
-_NAME = re.compile(
+_NAME = (
     r"(?<![\w.\-])(?P<name>[\w.\-]++)"
     r"(?:\\*+[\"']?\]?[ \t]{0,4}(?::=|:(?!//)|=>|==?|%3[dD])[ \t]{0,4}"
     r"|\\*+[\"'],[ \t]{0,2}(?=b?\\*+[\"']))"
@@ -28,45 +32,43 @@ _STEMS = (
 )
 # The second words of names that people write in two.
 _SECOND_WORDS = frozenset({"key", "keys", "id", "number", "code", "card", "security"})
-_FIRST_WORD = re.compile(r"[A-Za-z]+ $")
-_QUOTE = re.compile(r"[bBrRuUfF]{0,2}(?P<slashes>\\*+)(?P<quote>[\"'])")
-_PLAIN = re.compile(
-    r"(?:[^\s,;&\"'\\]|\\(?![\"'])|,(?![\s\"']|$|[\w.\-]{1,40}+[\"']?[:=]))++"
-)
-_SCHEME = re.compile(r"(?i)[a-z][\w\-]{2,20}+[ \t]++(?=[^\s,;\"'])")
+_FIRST_WORD = r"[A-Za-z]+ $"
+_QUOTE = r"[bBrRuUfF]{0,2}(?P<slashes>\\*+)(?P<quote>[\"'])"
+_PLAIN = r"(?:[^\s,;&\"'\\]|\\(?![\"'])|,(?![\s\"']|$|[\w.\-]{1,40}+[\"']?[:=]))++"
+_SCHEME = r"(?i)[a-z][\w\-]{2,20}+[ \t]++(?=[^\s,;\"'])"
 _SCHEMES_OF_MANY_PARTS = frozenset(
     {"digest", "oauth", "hawk", "hmac", "signature", "aws4-hmac-sha256"}
 )
-_LINE = re.compile(r"[^\r\n]*+")
-_COOKIES = re.compile(r"[^\s;,\"']++(?:;[ \t]?[^\s;,=\"']++=[^\s;,\"']*+)*+")
+_LINE = r"[^\r\n]*+"
+_COOKIES = r"[^\s;,\"']++(?:;[ \t]?[^\s;,=\"']++=[^\s;,\"']*+)*+"
 _BRACKETS = {"[": "]", "{": "}", "(": ")"}
 _NO_VALUES = frozenset({"", "none", "null", "nil", "true", "false", "undefined"})
 
-_SQL = re.compile(
+_SQL = (
     r"(?i)(?P<before>\bidentified[ \t]{1,8}(?:with[ \t]{1,8}\S{1,64}+[ \t]{1,8})?"
     r"(?:by|as)[ \t]{1,8}(?:password[ \t]{1,8})?"
     r"|\bpassword[ \t]{0,8}\(?[ \t]{0,8}(?=[\"'])"
     r"|\bpassword[ \t]{1,8}for[ \t]{1,8}[^\s=]{1,256}[ \t]{0,8}=[ \t]{0,8}(?=[\"']))"
     r"(?P<secret>'(?:[^'\\]|\\.|'')*+'?|\"(?:[^\"\\]|\\.)*+\"?|[^\s,;]++)"
 )
-_ELEMENT = re.compile(
+_ELEMENT = (
     r"<(?P<name>[\w.\-]++)(?:[ \t][^<>]{0,200}+)?>(?P<secret>[^<>\s][^<>]*+)(?=</)"
 )
-_OPTION = re.compile(
+_OPTION = (
     r"(?<![\w\-])(?P<name>--?[A-Za-z][\w\-]*+)[ \t]{1,4}"
     r"(?P<secret>[^\s\-\"'][^\s\"']*+)"
 )
-_BEARER = re.compile(r"(?i)\b(?P<before>bearer[ \t]{1,4})(?P<secret>[\w.~+/=\-]{4,}+)")
-_BASIC = re.compile(r"(?i)\b(?P<before>basic[ \t]{1,4})(?P<secret>[\w+/\-]{6,}+={0,2})")
-_LONG_WORD = re.compile(r"[\w\-.]{16}")
+_BEARER = r"(?i)\b(?P<before>bearer[ \t]{1,4})(?P<secret>[\w.~+/=\-]{4,}+)"
+_BASIC = r"(?i)\b(?P<before>basic[ \t]{1,4})(?P<secret>[\w+/\-]{6,}+={0,2})"
+_LONG_WORD = r"[\w\-.]{16}"
 _FIRST_PARAMETERS = frozenset({"sig", "signature"})
 # What follows "bearer" in a sentence about it.
-_PROSE = re.compile(
+_PROSE = (
     r"(?i)(?:auth[a-z]{0,14}|tokens?|schemes?|headers?|credentials?|errors?|realms?"
     r"|formats?|challenges?)[.:]?"
 )
-_BEGIN_KEY = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY")
-_END_KEY = re.compile(r"-----END [A-Z0-9 ]{0,60}-----")
+_BEGIN_KEY = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY"
+_END_KEY = r"-----END [A-Z0-9 ]{0,60}-----"
 
 # Tokens that say by their shape what they are. Each with a text it always holds.
 _TOKENS = tuple(
@@ -98,9 +100,6 @@ _TOKENS = tuple(
 _SHORTEST = 5  # characters of `pwd=x`
 _SHORTEST_TOKEN = 16
 _SHORTEST_LONE_USER = 16  # in a URL without a password; a shorter one is a name
-
-# Compiled when the first such text comes: most programs never have one.
-_compiled = cache(re.compile)
 
 IsSecret = Callable[[str], bool]
 """Says of a name whether its value is secret."""
@@ -144,9 +143,9 @@ class SecretText:
             for stem in self._stems:
                 if stem in lowered:
                     found = self._without_pairs(found)
-                    found = _ELEMENT.sub(self._without_named, found)
+                    found = _compiled(_ELEMENT).sub(self._without_named, found)
                     if has_option:
-                        found = _OPTION.sub(self._without_named, found)
+                        found = _compiled(_OPTION).sub(self._without_named, found)
                     break
         return text if found == text else found
 
@@ -156,7 +155,7 @@ class SecretText:
             text = _without_users(text)
         if " " in text or "'" in text:
             text = _by_words(text)
-        if len(text) >= _SHORTEST_TOKEN and _LONG_WORD.search(text):
+        if len(text) >= _SHORTEST_TOKEN and _compiled(_LONG_WORD).search(text):
             for marks, pattern in _TOKENS:
                 for mark in marks:
                     if mark in text:
@@ -167,7 +166,7 @@ class SecretText:
     def _without_pairs(self, text: str) -> str:
         parts: list[str] = []
         done = position = 0
-        while match := _NAME.search(text, position):
+        while match := _compiled(_NAME).search(text, position):
             position = match.end()
             if not self._names_secret(text, match):
                 continue
@@ -187,7 +186,7 @@ class SecretText:
         if start == 0 and name.lower() in _FIRST_PARAMETERS:
             return self._everyday  # a query without its question mark
         if name.lower() in _SECOND_WORDS and text[start - 1] == " ":
-            first = _FIRST_WORD.search(text, max(0, start - 20), start)
+            first = _compiled(_FIRST_WORD).search(text, max(0, start - 20), start)
             name = f"{first[0]}{name}" if first else name
         return self._is_secret(name)
 
@@ -203,17 +202,17 @@ def _by_words(text: str) -> str:
     if "-----begin" in lowered:
         text = _without_keys(text)
     if "identified" in lowered or "password" in lowered:
-        text = _SQL.sub(_without_sql, text)
+        text = _compiled(_SQL).sub(_without_sql, text)
     if "bearer" in lowered:
-        text = _BEARER.sub(_without_bearer, text)
+        text = _compiled(_BEARER).sub(_without_bearer, text)
     if "basic" in lowered:
-        text = _BASIC.sub(_without_basic, text)
+        text = _compiled(_BASIC).sub(_without_basic, text)
     return text
 
 
 def _value_span(text: str, start: int, name: str) -> tuple[int, int]:
     """Find where a value begins and ends, without the quotes around it."""
-    quote = _QUOTE.match(text, start)
+    quote = _compiled(_QUOTE).match(text, start)
     if quote:
         inside = quote.end()
         return inside, _closing_quote(text, inside, quote["quote"], quote["slashes"])
@@ -226,7 +225,7 @@ def _value_span(text: str, start: int, name: str) -> tuple[int, int]:
         pattern = _LINE if is_whole else _PLAIN
     else:
         pattern = _COOKIES if name.endswith("cookie") else _PLAIN
-    found = pattern.match(text, start)
+    found = _compiled(pattern).match(text, start)
     if not found or text.startswith(REDACTED, start):
         return start, start
     return start, start + len(found[0].rstrip(")]}>"))
@@ -234,7 +233,7 @@ def _value_span(text: str, start: int, name: str) -> tuple[int, int]:
 
 def _after_scheme(text: str, start: int) -> tuple[int, bool]:
     """Find what follows ``Bearer``, and whether it goes to the end of the line."""
-    scheme = _SCHEME.match(text, start)
+    scheme = _compiled(_SCHEME).match(text, start)
     if not scheme:
         return start, False
     return scheme.end(), scheme[0].strip().lower() in _SCHEMES_OF_MANY_PARTS
@@ -268,15 +267,15 @@ def _without_keys(text: str) -> str:
     """Take private keys out; one whose end was cut off goes to the end of the text."""
     parts: list[str] = []
     done = 0
-    while begin := _BEGIN_KEY.search(text, done):
-        end = _END_KEY.search(text, begin.end())
+    while begin := _compiled(_BEGIN_KEY).search(text, done):
+        end = _compiled(_END_KEY).search(text, begin.end())
         parts += text[done : begin.start()], REDACTED
         done = end.end() if end else len(text)
     return "".join((*parts, text[done:])) if parts else text
 
 
-_URL_END = re.compile(r"[\s\"'<>\\]")
-_PATH = re.compile(r"[/?#]")
+_URL_END = r"[\s\"'<>\\]"
+_PATH = r"[/?#]"
 
 
 def _without_users(text: str) -> str:
@@ -289,9 +288,9 @@ def _without_users(text: str) -> str:
 def _without_user(rest: str) -> str:
     if "@" not in rest:
         return rest
-    end = _URL_END.search(rest)
+    end = _compiled(_URL_END).search(rest)
     url = rest[: end.start()] if end else rest
-    path = _PATH.search(url)
+    path = _compiled(_PATH).search(url)
     authority = url[: path.start()] if path else url
     user, at, _ = authority.rpartition("@")
     if not at:
@@ -319,7 +318,7 @@ def _without_sql(match: re.Match[str]) -> str:
 
 
 def _without_bearer(match: re.Match[str]) -> str:
-    is_prose = _PROSE.fullmatch(match["secret"])
+    is_prose = _compiled(_PROSE).fullmatch(match["secret"])
     return match[0] if is_prose else f"{match['before']}{REDACTED}"
 
 
