@@ -90,7 +90,8 @@ def library_threads(besides: Collection[threading.Thread] = ()) -> list[str]:
     return sorted(
         thread.name
         for thread in set(threading.enumerate()).difference(besides)
-        if thread.name.lower().startswith(LIBRARY_THREADS)
+        # One whose start a signal handler broke off is listed for ever, and never was.
+        if thread.is_alive() and thread.name.lower().startswith(LIBRARY_THREADS)
     )
 
 

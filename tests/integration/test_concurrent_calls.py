@@ -302,8 +302,9 @@ def test_raising_signal_handlers(
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
     assert raised >= 50
-    # Not all: the wait for the writer, and spans whose values may raise, keep some.
-    assert caught >= raised * (0.5 if is_nested else 0.8)
+    # Not all: the wait for the writer, and what may raise by itself (values of spans,
+    # readers of metrics), keep some.
+    assert caught >= raised / 2
     flush()
     ended = len(http_collector.spans("work"))
     work()

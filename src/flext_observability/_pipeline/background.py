@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 
 class BackgroundThread:
@@ -38,8 +37,7 @@ class BackgroundThread:
                     target=self._work, name=self._name, daemon=True
                 )
                 self._asked = thread
-                with suppress(RuntimeError):
-                    thread.start()
+                _start(thread)
         return self.is_running()
 
     def is_running(self) -> bool:
@@ -70,3 +68,17 @@ class BackgroundThread:
             self._run()
         finally:
             self._turn.release()
+
+
+def _start(thread: threading.Thread) -> None:
+    """Start a thread, unless the interpreter refuses it.
+
+    After an exception of a signal handler, ``Thread.start`` tidies up as if the thread
+    had not come, and fails where it has: the exception is the host's all the same.
+    """
+    try:
+        thread.start()
+    except RuntimeError:
+        pass
+    except KeyError as error:
+        raise error.__context__ or error from None
