@@ -225,3 +225,35 @@ DRAIN = """
     ]
     runpy.run_module("flext_observability", run_name="__main__", alter_sys=True)
 """
+
+
+@pytest.mark.parametrize("durability", ["memory", "batch"])
+def test_records_that_keep_coming_make_few_requests(
+    http_collector: Collector, durability: str
+) -> None:
+    """Requests are full as long as nobody waits; the last one is not waited for."""
+    start(http_collector, durability=durability)
+    for _ in range(10_000):
+        with fo.flext_span("one of many"):
+            pass
+    http_collector.wait_for(lambda: len(http_collector.requests("traces")) >= 1, 30)
+    flush()
+    # Each may begin with a request of what the pause before it had gathered.
+    assert len(http_collector.requests("traces")) <= 10
+    assert len(http_collector.spans("one of many")) == 10_000
+
+
+def test_a_flush_of_several_requests_waits_for_nothing(
+    http_collector: Collector,
+) -> None:
+    """What is left after a full request goes at once when somebody waits for it."""
+    start(http_collector, durability="memory")
+    best_s = 60.0
+    for _ in range(3):  # the machine is shared
+        for _ in range(2500):
+            with fo.flext_span("one of many"):
+                pass
+        began = time.monotonic()
+        assert fo.flush(20).success
+        best_s = min(best_s, time.monotonic() - began)
+    assert best_s < 0.8  # records gather for about a second

@@ -87,6 +87,8 @@ class Delivery:
         self._hurry = Bell()  # cut pauses of our own short
         self._thread = BackgroundThread(f"flext-{signal.value}", self._run)
         self._waiting = 0  # records since the last time the spool was empty
+        # How often somebody was in a hurry, and how much of that is settled.
+        self._hurries = self._hurries_settled = 0
         self._deadline = math.inf
         self._is_closing = False
         self._is_stopped = False
@@ -124,6 +126,7 @@ class Delivery:
 
     def hurry(self) -> None:
         """Send what waits now, without waiting for it."""
+        self._hurries += 1
         self._hurry.ring()
         self._full.ring()
         self._bell.ring()
@@ -189,17 +192,33 @@ class Delivery:
             self._full.wait(self._linger_s)
 
     def _drain(self) -> None:
+        """Send what has gathered; what came meanwhile gathers anew."""
         while not self._stopped():
+            hurries = self._hurries
             lease = self._spool.lease(
                 self._signal, REQUEST_LIMIT_BYTES, self._bounds.batch_records
             )
             if lease is None:
-                self._waiting = 0
+                self._waiting, self._hurries_settled = 0, hurries
                 return
             if not self._deliver(lease):
                 return
             self._waiting = max(0, self._waiting - lease.count)
             self._freed()
+            if self._may_gather(lease):
+                self._bell.ring()
+                return
+
+    def _may_gather(self, last: Lease) -> bool:
+        """Whether what waits makes no full request, and nobody waits for it."""
+        return (
+            self._linger_s > 0
+            and self._waiting < self._bounds.batch_records
+            # Large records make full requests by few; so the last one tells.
+            and len(last.body) < REQUEST_LIMIT_BYTES // 2
+            and self._hurries == self._hurries_settled
+            and not self._is_closing
+        )
 
     def _deliver(self, lease: Lease) -> bool:
         """Settle a lease; say whether that was possible before we had to stop."""
