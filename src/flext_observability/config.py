@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_settings import NoDecode
 
 from .connection import (
     check_pair,
@@ -41,6 +42,7 @@ from .settings import (
     Settings,
     has_fitting_bounds,
     invalid_configuration,
+    settings_or,
     short_repr,
 )
 
@@ -68,10 +70,11 @@ def _protocol(value: object) -> object:
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
 ]
-TextList = Annotated[list[str], BeforeValidator(from_list)]
-TextPairs = Annotated[Attributes, BeforeValidator(from_pairs)]
-SecretPairs = Annotated[dict[str, SecretStr], BeforeValidator(from_pairs)]
-NumberList = Annotated[list[float], BeforeValidator(from_list)]
+# Inside an application's own settings, too, a variable is read as ours are: no JSON.
+TextList = Annotated[list[str], NoDecode, BeforeValidator(from_list)]
+TextPairs = Annotated[Attributes, NoDecode, BeforeValidator(from_pairs)]
+SecretPairs = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(from_pairs)]
+NumberList = Annotated[list[float], NoDecode, BeforeValidator(from_list)]
 
 
 def _setting(name: str, description: str, fix: str = "", **more: Any) -> Any:
@@ -477,11 +480,10 @@ class FlextObservabilityConfig(BaseModel):
     @classmethod
     def get_global_instance(cls) -> "FlextObservabilityConfig":
         """Give the settings in force: those of ``setup()``, else of the environment."""
+        settings = settings_or(lambda: cls().settings())
         shown = FlextObservabilityConfig._shown
-        if shown is None or shown[0] is not InForce.settings:
-            if InForce.settings is None:
-                InForce.settings = cls().settings()
-            shown = InForce.settings, cls.of(InForce.settings)
+        if shown is None or shown[0] is not settings:
+            shown = settings, cls.of(settings)
             FlextObservabilityConfig._shown = shown
         return shown[1]
 

@@ -7,7 +7,7 @@ leave everything they do not know for certain to Pydantic.
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from .connection import (
@@ -91,8 +91,8 @@ def _number(value: object) -> float:
 
 
 def _path(value: object) -> Path:
-    if isinstance(value, PurePath):
-        return Path(value)
+    if isinstance(value, Path):
+        return value
     return Path(_text(value))
 
 

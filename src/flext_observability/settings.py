@@ -1,7 +1,7 @@
 """The settings that a pipeline runs by, read without loading Pydantic."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from .connection import check_pair
@@ -14,6 +14,7 @@ from .environment import (
     telemetry_is_disabled,
 )
 from .errors import FlextObservabilityConfigurationError
+from .locks import ForkSafeLock
 from .result import FlextResult
 from .setting_rules import SETTINGS, UnsureError
 
@@ -220,3 +221,23 @@ class InForce:
 
     settings: Settings | None = None
     """Those of ``setup()``, or of the environment once somebody asked."""
+
+
+_choice = ForkSafeLock()
+
+
+def settings_or(read: Callable[[], Settings]) -> Settings:
+    """Give the settings in force; before ``setup()``, those that are read now.
+
+    Args:
+        read: Reads the environment; what it raises passes through.
+    """
+    known = InForce.settings
+    if known is not None:
+        return known
+    found = read()  # outside the lock: it may load Pydantic
+    with _choice:
+        known = InForce.settings
+        if known is None:
+            known = InForce.settings = found
+    return known

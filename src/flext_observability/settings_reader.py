@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from .result import FlextResult
-from .settings import InForce, Settings, plain_settings
+from .settings import Settings, plain_settings, settings_or
 
 
 def read_settings(stated: Mapping[str, object]) -> FlextResult[Settings]:
@@ -29,6 +29,4 @@ def settings_in_force() -> Settings:
     Raises:
         FlextObservabilityConfigurationError: A variable holds no legal value.
     """
-    if InForce.settings is None:
-        InForce.settings = read_settings({}).unwrap()
-    return InForce.settings
+    return settings_or(lambda: read_settings({}).unwrap())

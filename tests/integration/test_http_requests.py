@@ -154,6 +154,19 @@ def test_proxy(
     assert not http_collector.requests()
 
 
+def test_an_empty_variable_takes_no_proxy_away(
+    http_collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `requests` has it: small letters win, and empty large ones say nothing."""
+    with FaultServer() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.endpoint)
+        monkeypatch.setenv("HTTP_PROXY", "")
+        start(http_collector, endpoint="http://collector.invalid:4318")
+        deliver(1)
+        assert proxy.numbers() == {1}
+        fo.shutdown(timeout_s=0.5)
+
+
 @pytest.mark.parametrize("variable", ["https_proxy", "ALL_PROXY"])
 def test_tunnel(
     certificates: Certificates, variable: str, monkeypatch: pytest.MonkeyPatch

@@ -257,3 +257,55 @@ def test_a_flush_of_several_requests_waits_for_nothing(
         assert fo.flush(20).success
         best_s = min(best_s, time.monotonic() - began)
     assert best_s < 0.8  # records gather for about a second
+
+
+def test_a_small_spool_is_emptied_as_fast_as_it_fills(
+    http_collector: Collector, tmp_path: Path
+) -> None:
+    """Where there is little room, nothing gathers: the next request goes at once."""
+    start(
+        http_collector,
+        durability="batch",
+        spool_dir=tmp_path / "small",
+        spool_limit_bytes=1 << 20,
+        max_attribute_length=20_000,
+    )
+    for _ in range(150):  # 3 MB in two seconds
+        with fo.flext_span("large", attributes={"text": "x" * 20_000}):
+            pass
+        time.sleep(0.012)
+    flush()
+    ledger = fo.status().signals["traces"]
+    assert ledger.delivered == 150, ledger
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_what_many_dead_processes_left_goes_at_once(tmp_path: Path) -> None:
+    """Each left a few records; the next process does not pause between them."""
+    program = """
+        import os, sys
+        import flext_observability as fo
+
+        fo.setup("shop", endpoint=sys.argv[1], protocol="http/protobuf",
+                 durability="record", metrics_enabled=False).unwrap()
+        for _ in range(20):
+            pid = os.fork()
+            if not pid:
+                for _ in range(5):
+                    with fo.flext_span("theirs"):
+                        pass
+                os.kill(os.getpid(), 9)
+            os.waitpid(pid, 0)
+        os._exit(0)
+    """
+    port = closed_port()
+    run_program(program, f"http://127.0.0.1:{port}").ok()
+    with Collector("http/protobuf", port=port) as server:
+        began = time.monotonic()
+        fo.setup("shop", endpoint=server.endpoint, protocol=server.protocol).unwrap()
+        with fo.flext_span("ours"):
+            pass
+        server.wait_for(lambda: len(server.spans("theirs")) == 100, 30)
+        server.wait_for(lambda: server.spans("ours"), 30)
+        assert time.monotonic() - began < 10  # 20 pauses would take as many seconds
+        fo.shutdown()

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 from tests.fixtures.programs import run_program
 
 import flext_observability as fo
@@ -225,3 +227,57 @@ def test_setup_loads_no_pydantic() -> None:
         """
     ).ok()
     assert done.lines == ["[]", "http://127.0.0.1:9 orders"]
+
+
+def test_lists_and_pairs_inside_an_application() -> None:
+    """Nested in somebody's own settings, variables are written as ours are."""
+
+    class Shop(fo.FlextBaseSettings):
+        model_config = SettingsConfigDict(env_prefix="SHOP_", env_nested_delimiter="__")
+        telemetry: fo.FlextObservabilityConfig = Field(
+            default_factory=fo.FlextObservabilityConfig
+        )
+
+    with environment(
+        SHOP_TELEMETRY__EXPORTERS="otlp,console",
+        SHOP_TELEMETRY__HEADERS="x-key=abc",
+        SHOP_TELEMETRY__HISTOGRAM_BUCKETS_S="1,2",
+    ):
+        found = Shop().telemetry
+    assert found.exporters == ["otlp", "console"]
+    assert found.headers["x-key"].get_secret_value() == "abc"
+    assert found.histogram_buckets_s == [1, 2]
+
+
+def test_setup_wins_over_a_reader_that_began_before() -> None:
+    """Who reads the environment while `setup()` runs does not undo it."""
+    done = run_program(
+        """
+        import os, threading
+        from importlib import import_module
+        import flext_observability as fo
+
+        setup = fo.setup
+        reader = import_module("flext_observability.settings_reader")
+        read = reader.read_settings
+        reading, is_set_up = threading.Event(), threading.Event()
+
+        def slowly(stated):
+            reading.set()
+            assert is_set_up.wait(10)
+            return read(stated)
+
+        reader.read_settings = slowly
+        seen = []
+        thread = threading.Thread(
+            target=lambda: seen.append(reader.settings_in_force().service_name)
+        )
+        thread.start()
+        assert reading.wait(10)
+        handle = setup("mine", exporters=["none"]).unwrap()
+        is_set_up.set()
+        thread.join()
+        print(seen, handle.config.service_name)
+        """
+    ).ok()
+    assert done.lines == ["['mine'] mine"]

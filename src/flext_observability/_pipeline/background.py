@@ -81,4 +81,6 @@ def _start(thread: threading.Thread) -> None:
     except RuntimeError:
         pass
     except KeyError as error:
-        raise error.__context__ or error from None
+        if error.args != (thread,) or error.__context__ is None:
+            raise
+        raise error.__context__ from None

@@ -36,6 +36,8 @@ _SETTLING_STEP_S = 0.005
 _LAST_TRIES = 3
 # While closing, how often to look for what came meanwhile.
 _CLOSING_STEP_S = 0.02
+# How long records gather between two requests while they keep coming.
+_BREATH_S = 0.1
 # A request unanswered for so long makes the destination count as failing.
 _SILENCE_S = 5.0
 
@@ -121,7 +123,7 @@ class Delivery:
         self._waiting += count
         self.start()
         self._bell.ring()
-        if self._waiting >= self._bounds.batch_records:
+        if self._is_enough():
             self._full.ring()
 
     def hurry(self) -> None:
@@ -176,8 +178,8 @@ class Delivery:
         while not self._is_stopped:
             try:
                 self._keep_house()
-                if not self._is_closing:
-                    self._gather()
+                if not self._is_closing and self._spool.waits(self._signal):
+                    self._gather(self._linger_s)
                 self._drain()
             except Exception as error:  # noqa: BLE001 - the thread must live
                 self._say_defect(error)
@@ -186,13 +188,21 @@ class Delivery:
     def _idle_s(self) -> float | None:
         return None if self._spool.durability == "memory" else _HOUSEKEEPING_S
 
-    def _gather(self) -> None:
+    def _gather(self, longest_s: float) -> None:
         """Let records gather, so that requests are few and large."""
-        if self._linger_s > 0 and self._spool.waits(self._signal):
-            self._full.wait(self._linger_s)
+        self._full.wait(0)  # a ring about what was sent meanwhile
+        is_hurried = self._hurries != self._hurries_settled or self._is_closing
+        if not is_hurried and not self._is_enough():
+            self._full.wait(min(longest_s, self._linger_s))
+
+    def _is_enough(self) -> bool:
+        """Whether what waits makes a full request, or much of the spool."""
+        taken_bytes, limit_bytes = self._spool.occupancy
+        is_much = taken_bytes >= limit_bytes // 4
+        return is_much or self._waiting >= self._bounds.batch_records
 
     def _drain(self) -> None:
-        """Send what has gathered; what came meanwhile gathers anew."""
+        """Send what waits; what came meanwhile gathers a little first."""
         while not self._stopped():
             hurries = self._hurries
             lease = self._spool.lease(
@@ -205,20 +215,9 @@ class Delivery:
                 return
             self._waiting = max(0, self._waiting - lease.count)
             self._freed()
-            if self._may_gather(lease):
-                self._bell.ring()
-                return
-
-    def _may_gather(self, last: Lease) -> bool:
-        """Whether what waits makes no full request, and nobody waits for it."""
-        return (
-            self._linger_s > 0
-            and self._waiting < self._bounds.batch_records
-            # Large records make full requests by few; so the last one tells.
-            and len(last.body) < REQUEST_LIMIT_BYTES // 2
-            and self._hurries == self._hurries_settled
-            and not self._is_closing
-        )
+            # Of the dead, each has a lease of its own; nothing is added to it.
+            if not lease.is_adopted and self._spool.waits(self._signal):
+                self._gather(_BREATH_S)
 
     def _deliver(self, lease: Lease) -> bool:
         """Settle a lease; say whether that was possible before we had to stop."""

@@ -319,7 +319,8 @@ class DiskSpool:
                 return None
             place = Place(directory, reader.parts, reader.end)
             holdings.out[signal] = place
-        return Lease(signal, reader.body, reader.count, place)
+            is_adopted = directory is not holdings.own
+        return Lease(*(signal, reader.body, reader.count, place), is_adopted=is_adopted)
 
 
 def _plan(directory: ProcessDirectory, number: int) -> list[_Stretch]:

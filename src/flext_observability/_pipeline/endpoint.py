@@ -2,8 +2,9 @@
 
 import os
 import re
+from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..connection import checked_endpoint, checked_header, checked_pem
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-class Endpoint(NamedTuple):
+# No tuple: whoever walks through it, to log it or as JSON, must not find the headers.
+@dataclass(frozen=True, repr=False)
+class Endpoint:
     """One OTLP destination. It carries secrets, so it has no repr of its fields."""
 
     signal: Signal
@@ -35,10 +38,6 @@ class Endpoint(NamedTuple):
     certificate: str | None
     client_certificate: str | None
     client_key: str | None
-
-    def __repr__(self) -> str:
-        """Show no field: some hold secrets."""
-        return f"Endpoint({self.signal.value})"
 
     @property
     def authority(self) -> str:

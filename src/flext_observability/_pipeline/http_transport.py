@@ -158,14 +158,13 @@ def _credentials(url: str) -> tuple[str, str] | None:
 
 
 def _has_proxy(scheme: str) -> bool:
-    """Tell whether a proxy is named for a scheme; NO_PROXY is left to ``requests``."""
+    """Tell whether a proxy may be named for a scheme; ``requests`` decides the rest."""
     if sys.platform in {"darwin", "win32"}:  # they have settings of their own
         from urllib.request import getproxies
 
-        named = {f"{name}_proxy": value for name, value in getproxies().items()}
-    else:
-        named = {name.lower(): value for name, value in os.environ.items()}
-    return any(named.get(f"{each}_proxy") for each in (scheme, "all"))
+        return bool(getproxies().keys() & {scheme, "all"})
+    wanted = {f"{scheme}_proxy", "all_proxy"}
+    return any(value and name.lower() in wanted for name, value in os.environ.items())
 
 
 # -- what went wrong

@@ -21,9 +21,17 @@ ACCEPTED_CELLS = {signal: 3 * number for signal, number in NUMBERS.items()}
 class Lease:
     """Batches of one signal, handed out to be delivered."""
 
-    __slots__ = ("body", "count", "place", "signal")
+    __slots__ = ("body", "count", "is_adopted", "place", "signal")
 
-    def __init__(self, signal: Signal, body: bytes, count: int, place: Any) -> None:
+    def __init__(
+        self,
+        signal: Signal,
+        body: bytes,
+        count: int,
+        place: Any,
+        *,
+        is_adopted: bool = False,
+    ) -> None:
         """Hand out.
 
         Args:
@@ -32,11 +40,13 @@ class Lease:
                 concatenate.
             count: Records in it, in ledger units.
             place: Where it stands; the spool's own.
+            is_adopted: Whether a dead process left them.
         """
         self.signal = signal
         self.body = body
         self.count = count
         self.place = place
+        self.is_adopted = is_adopted
 
 
 class Accounts(Protocol):
