@@ -1,13 +1,12 @@
 """Requests by a session of ``requests``: through a proxy, or with a plugin's own."""
 
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 from requests import Session
 
 from .endpoint import Endpoint
 from .http_client import HttpReply, read_reply
-from .timed_session import timed
+from .timed_session import own_session, timed
 
 
 class SessionClient:
@@ -30,14 +29,7 @@ class SessionClient:
                 own when not given.
         """
         self._endpoint = endpoint
-        self._session = timed(Session() if session is None else session)
-        if session is None:
-            # Proxy variables hold, but ~/.netrc must not replace our headers, and a
-            # server has nothing to store here.
-            self._session.auth = credentials or _unchanged
-            self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # First: hooks of a credential provider may look at the body.
-        self._session.hooks["response"].insert(0, _stay)
+        self._session = own_session(credentials) if session is None else timed(session)
         self._session.headers.update(headers)
         self._client: tuple[str, str] | None = None
         if endpoint.client_certificate and endpoint.client_key:
@@ -70,12 +62,3 @@ class SessionClient:
     def close(self) -> None:
         """Drop the connection."""
         self._session.close()
-
-
-def _unchanged(request: Any) -> Any:
-    return request
-
-
-def _stay(response: Any, *_args: Any, **_kwargs: Any) -> None:
-    """Forget where a redirect leads: ``requests`` would read its whole body."""
-    response.headers.pop("Location", None)

@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import suppress
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 from requests import Session
@@ -113,12 +114,41 @@ class TimedAdapter(HTTPAdapter):
         return manager
 
 
+def own_session(credentials: tuple[str, str] | None) -> Session:
+    """Make a session of ours; see also :func:`timed`.
+
+    Proxy variables hold, but ``~/.netrc`` must not speak for us, and a server has
+    nothing to store here.
+
+    Args:
+        credentials: User and password for basic authentication.
+    """
+    session = Session()
+    session.auth = credentials or _unchanged
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return timed(session)
+
+
 def timed(session: Session) -> Session:
-    """Let a session keep deadlines; adapters that a plugin wrote stay as they are."""
+    """Let a session keep deadlines, and stay where it was sent.
+
+    Adapters that a plugin wrote stay as they are.
+    """
     for prefix, adapter in list(session.adapters.items()):
         if type(adapter) is HTTPAdapter:
             session.mount(prefix, TimedAdapter(max_retries=adapter.max_retries))
         else:
             with suppress(Exception):  # it may be anything
                 _time(adapter.poolmanager)  # type: ignore[attr-defined]
+    # First: hooks of a credential provider may look at the body.
+    session.hooks["response"].insert(0, _stay)
     return session
+
+
+def _unchanged(request: Any) -> Any:
+    return request
+
+
+def _stay(response: Any, *_args: Any, **_kwargs: Any) -> None:
+    """Forget where a redirect leads: ``requests`` would read its whole body."""
+    response.headers.pop("Location", None)

@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 from http.client import responses
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from requests import Session
 from requests.utils import get_auth_from_url
 
 from .client_identity import user_agent
 from .timed_exchange import exchange
-from .timed_session import timed
+from .timed_session import own_session
 from .verdict import one_line, retry_after_s
 
 # What a server says about a refusal fits; the rest is not read.
@@ -59,13 +57,8 @@ class WebClient:
         host = parts.netloc.rpartition("@")[2]
         self.shown = urlunsplit((parts.scheme, host, parts.path, "", ""))
         """The address as it may be shown."""
-        self._session: Session = timed(Session())
         name, password = get_auth_from_url(address)
-        # Proxy variables hold, but ~/.netrc must not speak for us, and a server has
-        # nothing to store here.
-        self._session.auth = (name, password) if name else _unchanged
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.hooks["response"].insert(0, _stay)
+        self._session = own_session((name, password) if name else None)
         self._session.headers.update(
             {"User-Agent": user_agent(), "Accept-Encoding": "identity"}
         )
@@ -115,15 +108,6 @@ class WebClient:
     def close(self) -> None:
         """Drop the connection."""
         self._session.close()
-
-
-def _unchanged(request: Any) -> Any:
-    return request
-
-
-def _stay(response: Any, *_args: Any, **_kwargs: Any) -> None:
-    """Forget where a redirect leads: ``requests`` would read its whole body."""
-    response.headers.pop("Location", None)
 
 
 def _said(response: Any) -> str:
