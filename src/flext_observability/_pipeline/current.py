@@ -45,6 +45,11 @@ SPAN_KEY = _find_span_key() or ""
 CONTEXT_VARIABLE = _find_variable()
 """Holds the current context; ``None`` where that could not be found."""
 
+read_current: Callable[[], Context] = (
+    context_api.get_current if CONTEXT_VARIABLE is None else CONTEXT_VARIABLE.get
+)
+"""Gives the current context."""
+
 reset_current: Callable[[Any], None] = (
     restore if CONTEXT_VARIABLE is None else CONTEXT_VARIABLE.reset
 )

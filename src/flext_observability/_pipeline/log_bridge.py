@@ -16,12 +16,12 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
 from ..correlation import attributes_variable, correlation_id_variable
-from .current import SPAN_KEY
+from .current import SPAN_KEY, read_current
 from .exceptions import exception_attributes
 from .log_lines import Line, LineSink, site_attributes
 from .own_work import in_delivery, is_exporting
@@ -141,7 +141,7 @@ class LogBridge:
             is_ours = self._is_ours.get(record.name)
             if is_ours is None:
                 is_ours = self._judge(record.name)
-            context = get_current()
+            context = read_current()
             # The usual case is told without a call.
             if is_ours or ((context or in_delivery.get()) and is_exporting(context)):
                 return
