@@ -54,6 +54,9 @@ CONTEXT_MANAGER = "flext_span context manager"
 NOT_SET_UP = "monitored call, not set up"
 SAMPLED_OUT = "monitored call, sampled out by ratio"
 AGAIN = "plain OTel, the base again"
+STEADY = "monitored call, many in a row: what the writer does meanwhile, too"
+STEADY_TURNS = 10
+"""How many times the calls of the other rows are made in a row."""
 DISCARDED = "monitored call, spans to the SDK's batch processor, discarded"
 
 
@@ -78,6 +81,7 @@ WANTED = {
         Wanted("sync", "plain OTel, histogram, counter, correlation id by hand"),
         Wanted("sync", "bare function"),
         Wanted("sync", AGAIN, note="how far noise goes"),
+        Wanted("steady", STEADY),
     ),
     "unset": (
         Wanted("sync", NOT_SET_UP, 0.03),
@@ -175,6 +179,7 @@ def groups(kind: str) -> dict[str, list[Row]]:
             Row("bare function", loop(same)),
             Row(AGAIN, loop(spanned(tracer)), drain),
         ],
+        "steady": [base, Row(STEADY, loop(monitored), flush)],
         "child": [
             Row(BASE, of_theirs(loop(spanned(tracer))), drain),
             Row(CHILD, of_theirs(loop(monitored)), flush),
@@ -199,7 +204,11 @@ def start(arguments: list[str]) -> Turn:
 
     def turn() -> dict[str, Any]:
         times = {
-            name: interleave(rows, int(calls), int(repeats))
+            name: interleave(
+                rows,
+                int(calls) * (STEADY_TURNS if name == "steady" else 1),
+                int(repeats),
+            )
             for name, rows in built.items()
         }
         flush()
@@ -211,16 +220,17 @@ def start(arguments: list[str]) -> Turn:
 
 def remark_of(kind: str, calls: int, turns: int, arrived: dict[str, Any]) -> str:
     """Say what arrived, and whether that is everything."""
+    steady = calls * STEADY_TURNS + LEAD_IN
     calls += LEAD_IN
     spans = arrived["spans"]
     counted = arrived["totals"].get("flext.operation.duration", 0)
     if kind == "unsampled":
         return f"{counted:.0f} of {calls * turns} calls are in the metrics"
     if kind == "running":
-        # Six rows make spans, and one of them a parent for the lead-in and one for the
-        # rest of each turn; five are counted.
-        lost = loss(spans, (6 * calls + 2) * turns, "spans")
-        return lost or loss(counted, 5 * calls * turns, "durations")
+        # Six rows make spans besides, and one of them a parent for the lead-in and one
+        # for the rest of each turn; five are counted.
+        lost = loss(spans, (6 * calls + 2 + steady) * turns, "spans")
+        return lost or loss(counted, (5 * calls + steady) * turns, "durations")
     return ""
 
 
