@@ -104,7 +104,7 @@ def encode_spans(spans: Sequence[ReadableSpan]) -> bytes:
                 _pack_times(0x39, span.started_ns, 0x41, span.ended_ns),
                 frame.end,
             )
-        except Exception:  # noqa: BLE001 - unusual, or a signal's; the next line says which
+        except Exception:  # noqa: BLE001 - unusual, or a signal's: laid out once more
             groups.add(span, _own_body(span))
     return groups.request()
 
