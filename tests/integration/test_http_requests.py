@@ -504,9 +504,10 @@ def test_unreadable_answer(answer: bytes) -> None:
     "head",
     [
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\nX: y\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n",
         b"",
     ],
-    ids=["continue", "none"],
+    ids=["continue", "hints", "none"],
 )
 @pytest.mark.parametrize(
     "body",
@@ -530,4 +531,25 @@ def test_answer(head: bytes, body: bytes) -> None:
         deliver(2)
         assert ledger().delivered == 2
         assert fo.status().last_error is None
+        fo.shutdown(timeout_s=0.2)
+
+
+@pytest.mark.usefixtures("way")
+def test_endless_hints() -> None:
+    """A server that only announces is one that does not answer."""
+    hint = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n"
+
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(hint)
+                time.sleep(0.01)
+
+    with Peer(handle) as peer:
+        start(peer, timeout_s=1.0)
+        make([1])
+        assert fo.flush(timeout_s=3.0).is_failure
+        assert "no answer in time" in str(fo.status().last_error)
+        assert ledger().pending == 1
         fo.shutdown(timeout_s=0.2)

@@ -9,6 +9,7 @@ import gzip
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -419,6 +420,28 @@ def test_slow_clients_do_not_keep_others_out(receiver: RunningReceiver) -> None:
         began = time.monotonic()
         assert receiver.post("/v1/traces", one_span()).status == 200
         assert time.monotonic() - began < 5
+
+
+def test_bodies_under_way_are_bounded(receiver: RunningReceiver) -> None:
+    """64 MiB of unfinished bodies are held together; who brings more is told so."""
+    head = (
+        b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/x-protobuf\r\nContent-Length: %d\r\n\r\n"
+    ) % (18 * MIB)
+    with contextlib.ExitStack() as stack:
+        slow: list[socket.socket] = []
+        for _ in range(4):
+            client = socket.create_connection(receiver.http_address, timeout=15)
+            slow.append(stack.enter_context(client))
+            with contextlib.suppress(ConnectionError):  # it need not read all
+                client.sendall(head + b"\n" * (17 * MIB))
+        refused, _, _ = select.select(slow, [], [], 10)
+        assert refused
+        for client in refused:
+            answer = client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 429 ")
+            assert b"Retry-After: 1" in answer
+    assert receiver.post("/v1/traces", one_span()).status == 200
 
 
 def grpc_call(receiver: RunningReceiver, body: bytes, **options: Any) -> bytes:

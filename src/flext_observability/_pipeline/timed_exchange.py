@@ -17,6 +17,9 @@ from http.client import HTTPResponse
 from typing import Any
 
 _SLICE_BYTES = 256 * 1024
+# RFC 9110, section 15.2: a client reads on. ``http.client`` skips only 100, and 101
+# answers a question that we do not ask.
+_INTERIM = frozenset({*range(100, 200)} - {101})
 
 SocketOption = tuple[int, int, int | bytes]
 
@@ -209,3 +212,10 @@ class TimedReply(HTTPResponse):
         """Begin to read, from a socket as ``http.client`` hands it over."""
         super().__init__(sock, *args, **kwargs)
         self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock))
+
+    def begin(self) -> None:
+        """Read the head of the answer; what a server says before it is no answer."""
+        super().begin()
+        while self.status in _INTERIM:
+            self.headers = None  # type: ignore[assignment]  # not begun, to the base
+            super().begin()
