@@ -23,7 +23,8 @@ from .own_log import WARNING, say
 if TYPE_CHECKING:
     from ._pipeline.log_lines import LineSink
     from ._pipeline.pipeline import Pipeline
-    from ._pipeline.spans import RecordingSpan, SpanShape, UnsampledSpan
+    from ._pipeline.span_shape import SpanShape
+    from ._pipeline.spans import RecordingSpan, UnsampledSpan
     from ._pipeline.tracing import Tracing
 
     OwnSpan = RecordingSpan | UnsampledSpan

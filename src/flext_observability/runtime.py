@@ -101,12 +101,14 @@ class _State:
             return self._proxies
         with self.lock:
             if self._proxies is None:
-                from ._pipeline import proxies
+                from ._pipeline.logger_proxies import LoggerProviderProxy
+                from ._pipeline.meter_proxies import MeterProviderProxy
+                from ._pipeline.tracer_proxies import TracerProviderProxy
 
                 self._proxies = (
-                    proxies.TracerProviderProxy(),
-                    proxies.MeterProviderProxy(self.refuse_measurement),
-                    proxies.LoggerProviderProxy(),
+                    TracerProviderProxy(),
+                    MeterProviderProxy(self.refuse_measurement),
+                    LoggerProviderProxy(),
                 )
             return self._proxies
 
@@ -400,7 +402,7 @@ class _State:
             self.surface.after_fork()
         if self.pipeline is None:
             return
-        from ._pipeline.proxies import Awakening
+        from ._pipeline.exchange import Awakening
 
         # Spans that are open now end here, into locks that nobody may release.
         self.pipeline.abandon()
@@ -423,12 +425,8 @@ class _State:
         return proxy.inner
 
     def _awake(self) -> None:
-        from ._pipeline.providers import (
-            build_pipeline,
-            release_readers,
-            renewed_resource,
-        )
-        from ._pipeline.resource import is_instance_stated
+        from ._pipeline.providers import build_pipeline, release_readers
+        from ._pipeline.resource import is_instance_stated, renewed_resource
 
         with self.lock:
             if not self.is_asleep:

@@ -24,7 +24,7 @@ from .operation import span_kind
 
 if TYPE_CHECKING:
     from ._pipeline.pipeline import Pipeline
-    from ._pipeline.spans import SpanShape
+    from ._pipeline.span_shape import SpanShape
     from ._pipeline.tracing import Tracing
 
 

@@ -35,7 +35,8 @@ from .record_parts import (
     legal_time,
 )
 from .redaction import Callback, Redactor, Report
-from .spans import UNSET, USUAL, RecordingSpan, SpanDetail, SpanShape
+from .span_shape import SpanShape
+from .spans import UNSET, USUAL, RecordingSpan, SpanDetail
 from .value_cleaning import ValueCleaner, bounded
 from .values import UNPRINTABLE, set_limits
 

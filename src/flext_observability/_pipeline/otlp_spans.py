@@ -30,7 +30,8 @@ from .otlp_wire import (
     text_field,
     varint,
 )
-from .spans import USUAL, RecordingSpan, SpanDetail, SpanShape
+from .span_shape import SpanShape
+from .spans import USUAL, RecordingSpan, SpanDetail
 
 # Fields of Span.
 ATTRIBUTES = b"\x4a"

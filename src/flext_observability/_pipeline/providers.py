@@ -33,10 +33,16 @@ from ..correlation import CleanBaggage
 from ..errors import FlextObservabilityConfigurationError
 from ..settings import Settings
 from .cleaning import Cleaner
-from .direct_route import DirectRoute
 from .durability import LedgerAccounts, open_spool
 from .endpoint import endpoint_for, insecure_credentials_warning
-from .exporters import ConsoleDestination, MemoryExporter, SdkDestination
+from .exporter_routes import (
+    WRITE_DELAY_S,
+    open_route,
+    positive,
+    registered_exporter,
+    stated_queues,
+)
+from .exporters import MemoryExporter
 from .ids import OfferedIds
 from .intake import Writer
 from .ledger import Ledger, Notices, observe
@@ -56,25 +62,10 @@ from .processors import (
 )
 from .registry import named_by, registered
 from .resource import build_resource
-from .route import Bounds, Route
 from .span_start import is_possible
-from .spooled_route import SpooledRoute
 from .tracing import PipelineTracerProvider, Tracing, root_bound
-from .transport import make_transport
 
 del _thread_pools_first
-
-# A console is watched while it happens.
-_CONSOLE_DELAY_S = 0.2
-# The defaults of the SDK, 2048 and 512, lose a third of a burst of 20,000 records.
-_QUEUE_RECORDS = 32_768
-_BATCH_RECORDS = 2048
-_DELAY_S = 1.0
-_METRIC_COLLECTIONS = 64
-# What a crash may take from `batch`: less than 512 records, less than 100 ms. Both are
-# promises, so threads that finish records at the same moment get some room.
-_WINDOW_RECORDS = 448
-_WRITE_DELAY_S = 0.05
 
 
 def build_pipeline(
@@ -152,9 +143,9 @@ def _prepare_spool(pipeline: Pipeline, signals: Sequence[Signal]) -> None:
         str(pipeline.resource.attributes.get("service.name", "")),
         [endpoint_for(pipeline.config, signal) for signal in Signal],
         accounts,
-        _stated_queues(),
+        stated_queues(),
     )
-    pipeline.writer = Writer(pipeline.spool, _WRITE_DELAY_S)
+    pipeline.writer = Writer(pipeline.spool, WRITE_DELAY_S)
 
 
 def _checked_names(names: Sequence[str], signal: Signal) -> list[str]:
@@ -235,7 +226,7 @@ def _span_queue(pipeline: Pipeline, name: str) -> SpanQueue:
         ledger = pipeline.memory.ledgers[Signal.TRACES]
         pipeline.ledgers.setdefault(Signal.TRACES, ledger)
     else:
-        route = _route(pipeline, Signal.TRACES, name)
+        route = open_route(pipeline, Signal.TRACES, name)
         queue = SpanQueue(route.put, route.flush)
     pipeline.span_queues[name] = queue
     return queue
@@ -309,7 +300,7 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
                 Signal.LOGS, pipeline.memory.ledgers[Signal.LOGS]
             )
         else:
-            route = _route(pipeline, Signal.LOGS, name)
+            route = open_route(pipeline, Signal.LOGS, name)
             queue = LogQueue(route.put, route.flush)
             lines.put = route.put
         pipeline.log_queues.append(queue)
@@ -421,152 +412,20 @@ def _prometheus_address() -> tuple[str, int]:
 def _metric_reader(pipeline: Pipeline, name: str) -> MetricReader:
     """Make the reader that feeds a delivery, or the one a package registers."""
     if name not in {"otlp", "console"}:
-        registered = _registered_exporter(Signal.METRICS, name)
+        registered = registered_exporter(Signal.METRICS, name)
         if issubclass(registered, MetricReader):
             return cast("MetricReader", registered())
     readers: list[MetricReader] = []
-    route = _route(
+    route = open_route(
         pipeline,
         Signal.METRICS,
         name,
         size=count_points,
-        poll=lambda: readers[0].collect(_collect_timeout_ms()),
+        poll=lambda: readers[0].collect(positive("OTEL_METRIC_EXPORT_TIMEOUT", 30_000)),
     )
     reader = MetricQueue(route.put, route.flush)
     readers.append(reader)
     return reader
-
-
-def _collect_timeout_ms() -> float:
-    return float(_positive("OTEL_METRIC_EXPORT_TIMEOUT", 30_000))
-
-
-def _route(
-    pipeline: Pipeline,
-    signal: Signal,
-    name: str,
-    *,
-    size: Callable[[Any], int] | None = None,
-    poll: Callable[[], None] | None = None,
-) -> Route:
-    clean = _cleaner(pipeline, signal)
-    if name == "otlp" and pipeline.writer is not None:
-        endpoint = pipeline.endpoints[signal]
-        route: Route = SpooledRoute[Any](
-            signal,
-            make_transport(endpoint),
-            pipeline.writer,
-            _spooled_bounds(pipeline, signal, endpoint.timeout_s),
-            pipeline.notices,
-            ledger=pipeline.otlp_ledgers[signal],
-            clean=clean,
-            size=size,
-            poll=poll,
-        )
-    else:
-        is_console = name == "console"
-        destination: Any = (
-            ConsoleDestination(signal)
-            if is_console
-            else SdkDestination(signal, name, _registered_exporter(signal, name)())
-        )
-        bounds = _bounds(pipeline.config, signal, 30.0, is_console=is_console)
-        route = DirectRoute[Any](
-            signal,
-            destination,
-            bounds,
-            pipeline.notices,
-            clean=clean,
-            size=size or _one,
-            poll=poll,
-        )
-    pipeline.routes.append(route)
-    pipeline.ledgers.setdefault(signal, route.ledger)
-    return route
-
-
-def _one(_: object) -> int:
-    return 1
-
-
-def _cleaner(
-    pipeline: Pipeline, signal: Signal
-) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    clean, lines = pipeline.cleaner.of_signal(signal), pipeline.lines
-    if signal is Signal.LOGS and lines is not None:
-        return lambda batch: clean(lines.read(batch))
-    return clean
-
-
-def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bounds:
-    """Add how soon records are written, which the durability decides."""
-    bounds = _bounds(pipeline.config, signal, timeout_s, is_console=False)
-    durability = pipeline.spool.durability if pipeline.spool else "memory"
-    bounds = bounds._replace(
-        write_records=bounds.batch_records,
-        hurry_records=bounds.batch_records,
-        write_delay_s=_WRITE_DELAY_S,
-    )
-    if durability == "memory":
-        return bounds
-    # A short queue is written out before it is full.
-    window = min(_WINDOW_RECORDS, max(1, bounds.queue_records // 2))
-    return bounds._replace(
-        # Two writes per window: a caller at its end waits for one of them only.
-        write_records=max(1, min(window // 2, bounds.batch_records)),
-        hurry_records=max(1, window // 2),
-        window_records=1 if durability == "record" else window,
-    )
-
-
-def _registered_exporter(signal: Signal, name: str) -> Any:
-    """Find an exporter that another package registers for ``OTEL_*_EXPORTER``."""
-    found = registered(f"opentelemetry_{signal.value}_exporter", name)
-    if found is None:
-        message = (
-            f"exporters: unknown exporter {name!r} for {signal.value}. Use any of "
-            f"{', '.join(C.EXPORTERS)}, or install the package that offers it "
-            f"(usually opentelemetry-exporter-{name})."
-        )
-        raise FlextObservabilityConfigurationError(message)
-    return found
-
-
-def _bounds(
-    config: Settings,
-    signal: Signal,
-    timeout_s: float,
-    *,
-    is_console: bool,
-) -> Bounds:
-    if signal is Signal.METRICS:
-        # The SDK takes an infinite interval for "never"; a year is close enough.
-        delay_s = min(config.metrics_export_interval_s, 365 * 86_400.0)
-        return Bounds(_METRIC_COLLECTIONS, 1, delay_s, timeout_s)
-    prefix = "OTEL_BSP" if signal is Signal.TRACES else "OTEL_BLRP"
-    default_ms = int((_CONSOLE_DELAY_S if is_console else _DELAY_S) * 1000)
-    queue = _positive(f"{prefix}_MAX_QUEUE_SIZE", _QUEUE_RECORDS)
-    batch = _positive(f"{prefix}_MAX_EXPORT_BATCH_SIZE", _BATCH_RECORDS)
-    delay_ms = _positive(f"{prefix}_SCHEDULE_DELAY", default_ms)
-    return Bounds(queue, min(batch, queue), delay_ms / 1000, timeout_s)
-
-
-def _stated_queues() -> dict[Signal, int]:
-    """Read how many records may wait in memory, where a variable says so."""
-    sizes = {
-        Signal.TRACES: _positive("OTEL_BSP_MAX_QUEUE_SIZE", 0),
-        Signal.LOGS: _positive("OTEL_BLRP_MAX_QUEUE_SIZE", 0),
-    }
-    return {signal: size for signal, size in sizes.items() if size}
-
-
-def _positive(variable: str, default: int) -> int:
-    """Read a whole number above 0; as in the SDK, anything else is the default."""
-    try:
-        value = int(os.environ.get(variable, default))
-    except ValueError:
-        return default
-    return value if value > 0 else default
 
 
 def release_readers(readers: Sequence[MetricReader]) -> None:
@@ -579,13 +438,3 @@ def release_readers(readers: Sequence[MetricReader]) -> None:
     if registered is not None:
         for reader in readers:
             registered.discard(reader)
-
-
-def renewed_resource(resource: Resource, *, is_instance_stated: bool) -> Resource:
-    """Describe a forked child: another process, another instance unless stated."""
-    from uuid import uuid4
-
-    renewed: dict[str, str | int] = {"process.pid": os.getpid()}
-    if not is_instance_stated:
-        renewed["service.instance.id"] = str(uuid4())
-    return resource.merge(Resource(dict(renewed)))

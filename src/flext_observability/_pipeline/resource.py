@@ -64,6 +64,16 @@ def is_instance_stated(config: Settings) -> bool:
     return key in config.resource_attributes or key in variable
 
 
+def renewed_resource(resource: Resource, *, is_instance_stated: bool) -> Resource:
+    """Describe a forked child: another process, another instance unless stated."""
+    from uuid import uuid4
+
+    renewed: dict[str, str | int] = {"process.pid": os.getpid()}
+    if not is_instance_stated:
+        renewed["service.instance.id"] = str(uuid4())
+    return resource.merge(Resource(dict(renewed)))
+
+
 def _process() -> dict[str, str | int]:
     return {
         "process.pid": os.getpid(),

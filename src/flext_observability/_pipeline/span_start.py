@@ -26,6 +26,7 @@ from ..traceparent import known_traces
 from .current import CONTEXT_VARIABLE, SPAN_KEY, is_known
 from .ids import random_bits, take_offer
 from .record_parts import legal_time
+from .span_shape import SpanShape
 from .spans import (
     NO_STATE,
     SAMPLED,
@@ -34,7 +35,6 @@ from .spans import (
     USUAL,
     Heritage,
     RecordingSpan,
-    SpanShape,
     UnsampledSpan,
     unread_properties,
 )
