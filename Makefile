@@ -22,7 +22,7 @@ demo: $(VENV)/.runtime ## send a first trace to the embedded receiver and show w
 	@$(BIN)/flext-observability demo
 
 ##@ Set up
-.PHONY: setup install install-dev
+.PHONY: setup install install-dev lock
 setup: install-dev ## everything for development, in .venv
 	@echo "ready: $$($(BIN)/python --version) in $(VENV)"
 
@@ -38,12 +38,30 @@ $(VENV)/.runtime: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+# Every file is the one whose hash was locked; the other interpreters' environments, and
+# the wheel that CI installs alone, take the newest releases instead.
+LOCKED := $(BIN)/python -m pip install --quiet --require-hashes --requirement
+
+$(VENV)/.dev: pyproject.toml locks/dev.txt | $(BIN)/python
+	$(LOCKED) locks/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.runtime $@
 
-$(VENV)/.servers: pyproject.toml | $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --group servers
+$(VENV)/.servers: locks/servers.txt | $(VENV)/.dev
+	$(LOCKED) locks/servers.txt
+	@touch $@
+
+lock: .venvs/lock/.installed ## take the newest allowed releases into locks/
+	@mkdir -p locks
+	$(LOCK) --group dev --output-file locks/dev.txt pyproject.toml
+	$(LOCK) --group servers --constraints locks/dev.txt --output-file locks/servers.txt
+
+LOCK := .venvs/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+  --generate-hashes --no-annotate --custom-compile-command 'make lock'
+
+.venvs/lock/.installed: | $(BIN)/python
+	$(BIN)/python -m venv --clear .venvs/lock
+	.venvs/lock/bin/python -m pip install --quiet uv
 	@touch $@
 
 ##@ Test
