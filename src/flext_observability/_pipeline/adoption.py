@@ -4,6 +4,7 @@ import errno
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 from .holdings import Holdings
@@ -19,8 +20,15 @@ PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 class Adoption:
     """Searches the service's folder; takes the spool's lock only for moments."""
 
-    def __init__(self, holdings: Holdings) -> None:
+    def __init__(self, holdings: Holdings, begin: Callable[[], object]) -> None:
+        """Prepare.
+
+        Args:
+            holdings: Where directories that are taken over belong.
+            begin: Makes a directory of our own, which losses are noted in.
+        """
         self._holdings = holdings
+        self._begin = begin
         self._running = threading.Lock()
         self._backlog: deque[str] = deque()
         self._due_at = 0.0
@@ -108,6 +116,8 @@ class Adoption:
                 where, reason = holdings.folder.path / name, error.strerror or error
                 holdings.note("foreign", f"records in {where} are left alone: {reason}")
             return False
+        if any(stock.lost for stock in stocks):
+            self._begin()
         with holdings.telling, holdings.lock:
             if holdings.is_closed:
                 directory.release()

@@ -67,7 +67,7 @@ class DiskSpool:
         self.directory: Path | None = folder.path
         self._holdings = Holdings(folder, limit_bytes, accounts)
         self._writer = DiskWriter(self._holdings, fsync)
-        self._adoption = Adoption(self._holdings)
+        self._adoption = Adoption(self._holdings, self._writer.begin)
         self._overflow = MemorySpool(limit_bytes=_OVERFLOW_BYTES)
         self._taken = [0] * len(SIGNALS)  # batches, straight to the disk
         if folder.is_without_room:
@@ -149,8 +149,15 @@ class DiskSpool:
                 return False
             if self._writer.write(NUMBERS[signal], body, count, self._taken):
                 self._rescue()
+                if signal is Signal.METRICS:
+                    self._holdings.note_told()
                 return True
             return self._overflow.put(signal, body, count)
+
+    def note_observed(self) -> None:
+        """Note that metrics are made of the ledgers now."""
+        with self._holdings.lock:
+            self._holdings.note_observed()
 
     def taken(self, signal: Signal) -> int:
         """Count the batches that were ever taken of a signal."""

@@ -3,13 +3,12 @@
 import errno
 import os
 import time
-from array import array
 from contextlib import suppress
 
 from .holdings import Holdings
 from .process_directory import ProcessDirectory
 from .segments import SIGNALS, encode_frame
-from .spool_counter import Cells, Counter
+from .spool_counter import FIGURE_CELLS, Cells, Counter, no_cells
 
 _SEGMENT_BYTES = 4 * 1024 * 1024
 _SEGMENTS_PER_LIMIT = 8
@@ -42,7 +41,7 @@ class DiskWriter:
         """Give the figures; takes the lock itself."""
         with self._holdings.telling, self._holdings.lock:
             if self.cells is None:
-                self.cells = _no_figures()
+                self.cells = no_cells()
                 # A finalizer may come in while a write makes the directory.
                 if not (self._holdings.is_closed or self._is_writing):
                     self._begin_own()
@@ -124,7 +123,7 @@ class DiskWriter:
 
     def close(self) -> None:
         """Write no more; a directory in which nothing waits need not be adopted."""
-        self.cells = _no_figures()
+        self.cells = no_cells()
         own, self._holdings.own = self._holdings.own, None
         if own is None:
             return
@@ -135,7 +134,7 @@ class DiskWriter:
 
     def abandon(self) -> None:
         """In a forked child: let go of the mapping."""
-        self.cells = _no_figures()
+        self.cells = no_cells()
 
     def _begin_own(self) -> None:
         self._is_writing = True
@@ -180,12 +179,13 @@ class DiskWriter:
             own.remove()
             raise
         # What stands in the queue moves along; the rest is settled where it was.
-        cells = _no_figures() if self.cells is None else self.cells
-        for cell in range(0, len(cells), 3):
+        cells = no_cells() if self.cells is None else self.cells
+        for cell in range(0, FIGURE_CELLS, 3):
             unsecured = cells[cell] - cells[cell + 1] - cells[cell + 2]
             counter.cells[cell] = max(0, unsecured)
         own.counter = counter
         holdings.own = own
+        holdings.write_untold()
         self.cells = counter.cells
         self._checked_at = time.monotonic()
         return own
@@ -221,10 +221,6 @@ class DiskWriter:
         if own is not None and own.counter is not None:
             own.counter.attach()
             self.cells = own.counter.cells
-
-
-def _no_figures() -> Cells:
-    return array("Q", bytes(8 * 3 * len(SIGNALS)))
 
 
 def _raise_foreign(error: OSError) -> None:

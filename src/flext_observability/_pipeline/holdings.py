@@ -11,6 +11,7 @@ from .dead_letters import DeadLetters
 from .process_directory import ProcessDirectory, Segment, Stock
 from .segments import SIGNALS
 from .spool import Accounts, Lease
+from .spool_counter import FIGURE_CELLS, LOSS_CELLS, loss_place
 from .spool_directory import ServiceFolder
 from .spool_files import Descriptors
 
@@ -55,6 +56,9 @@ class Holdings:
         """Names that are of no use to us."""
         self.foreign_bytes = 0
         self.is_closed = False
+        self.untold = [0] * LOSS_CELLS
+        """Losses that are counted here, and that no metric on disk tells of."""
+        self._being_told = [0] * LOSS_CELLS
         self._accounts = accounts
         self._events: deque[tuple[Signal, DropReason | None, int]] = deque()
         self._troubles: deque[tuple[str, str]] = deque()
@@ -80,10 +84,13 @@ class Holdings:
 
     def enter(self, directory: ProcessDirectory, stocks: list[Stock]) -> None:
         """Hold a directory that was taken over."""
-        for signal, stock in zip(SIGNALS, stocks, strict=True):
-            self._events.append((signal, None, sum(stock)))
-            self._events.append((signal, DropReason.DAMAGED, stock.missing))
-            self._events.append((signal, DropReason.CRASH, stock.crashed))
+        for number, stock in enumerate(stocks):
+            total = stock.found + stock.lost
+            self._events.append((SIGNALS[number], None, total))
+            for reason, count in stock.losses:
+                self._lose(number, reason, count)
+        # Only now: a crash in between has the losses counted twice, never not at all.
+        directory.note_entered(stocks)
         self.foreign_bytes = max(0, self.foreign_bytes - directory.size)
         self.others.append(directory)
         self.sweep(directory)
@@ -116,8 +123,28 @@ class Holdings:
     ) -> None:
         """Count records that will not be delivered."""
         directory.settle(segment, number, count)
-        self._events.append((SIGNALS[number], reason, count))
+        self._lose(number, reason, count)
         self.save(directory, number)
+
+    def note_observed(self) -> None:
+        """Note that metrics are made of the ledgers now."""
+        if not self._events:  # else the ledgers do not know all of it yet
+            self._being_told = self.untold.copy()
+
+    def note_told(self) -> None:
+        """Note that the metrics made last are on disk: they outlive us."""
+        if any(self._being_told):
+            pairs = zip(self.untold, self._being_told, strict=True)
+            self.untold = [all_ - told for all_, told in pairs]
+            self._being_told = [0] * LOSS_CELLS
+            self.write_untold()
+
+    def write_untold(self) -> None:
+        """Bring the losses to where they outlive us; before there is one, they wait."""
+        if self.own is not None and self.own.counter is not None:
+            cells = self.own.counter.cells
+            for place, count in enumerate(self.untold, FIGURE_CELLS):
+                cells[place] = count
 
     def save(self, directory: ProcessDirectory, number: int) -> None:
         """Write a cursor, or say what it means that it could not be written."""
@@ -171,6 +198,12 @@ class Holdings:
                 self._accounts.dropped(signal, reason, count)
         while self._troubles:
             self._accounts.trouble(*self._troubles.popleft())
+
+    def _lose(self, number: int, reason: DropReason, count: int) -> None:
+        if count:
+            self._events.append((SIGNALS[number], reason, count))
+            self.untold[loss_place(number, reason)] += count
+            self.write_untold()
 
     def _evict(
         self, directory: ProcessDirectory, segment: Segment, reason: DropReason

@@ -7,9 +7,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..constants import DropReason
 from .dead_letters import DeadLetters
 from .segments import SIGNALS, Damage, read_frames
-from .spool_counter import Counter, Figures, read_figures, write_figures
+from .spool_counter import (
+    LOSS_REASONS,
+    Counted,
+    Counter,
+    Figures,
+    read_counted,
+    write_figures,
+)
 from .spool_cursors import Cursors
 from .spool_directory import (
     LockedDirectory,
@@ -50,6 +58,19 @@ class Stock(NamedTuple):
     """Records that were secured, and are neither settled nor intact."""
     crashed: int = 0
     """Records that were accepted and never secured."""
+    untold: tuple[int, ...] = (0,) * len(LOSS_REASONS)
+    """Losses that it knew of itself, by reason."""
+
+    @property
+    def losses(self) -> list[tuple[DropReason, int]]:
+        """All that is lost, by reason."""
+        found = [(DropReason.DAMAGED, self.missing), (DropReason.CRASH, self.crashed)]
+        return [*found, *zip(LOSS_REASONS, self.untold, strict=True)]
+
+    @property
+    def lost(self) -> int:
+        """Count all that is lost."""
+        return sum(count for _, count in self.losses)
 
 
 class ProcessDirectory:
@@ -73,6 +94,7 @@ class ProcessDirectory:
         self.is_removed = False
         """Whether only open files are left of it."""
         self.counter: Counter | None = None
+        self._counted: Counted | None = None  # by a dead process
         self.cursors = Cursors(descriptors, locked.folder_fd)
 
     # -- writing: only ever our own
@@ -246,7 +268,7 @@ class ProcessDirectory:
     # -- taking over
 
     def take_stock(self, letters: DeadLetters) -> list[Stock]:
-        """Read what a dead process left, and note that it is entered now.
+        """Read what a dead process left.
 
         Two figures tell what is missing without believing the damaged bytes: what the
         process secured, and what was settled since. The difference must be there. A
@@ -265,11 +287,8 @@ class ProcessDirectory:
             segment = Segment(number, size, time.monotonic() - age)
             self.segments.append(segment)
             damages.append((segment, self._scan(segment)))
-        figures = read_figures(self._descriptors, self._locked.folder_fd)
-        stocks = self._compare(figures, [d for _, found in damages for d in found])
-        if figures is not None:
-            with suppress(OSError):
-                self._enter(figures, stocks)
+        self._counted = read_counted(self._descriptors, self._locked.folder_fd)
+        stocks = self._compare([d for _, found in damages for d in found])
         self._keep(damages, letters, is_known=any(stock.missing for stock in stocks))
         self.sweep()
         return stocks
@@ -304,34 +323,39 @@ class ProcessDirectory:
             self._descriptors.close(fd)
         return damages
 
-    def _compare(
-        self, figures: list[Figures] | None, damages: list[Damage]
-    ) -> list[Stock]:
+    def _compare(self, damages: list[Damage]) -> list[Stock]:
         # The first segment is only removed after something was settled.
         is_settled = any(self.cursors[signal].total for signal in range(len(SIGNALS)))
         is_begun = bool(self.segments) and self.segments[0].number > 1
         is_known = self.cursors.is_whole and (is_settled or not is_begun)
+        counted, kinds = self._counted, len(LOSS_REASONS)
         stocks: list[Stock] = []
         for signal in range(len(SIGNALS)):
             found = sum(segment.waiting[signal] for segment in self.segments)
             lost = sum(damage.records for damage in damages if damage.signal == signal)
-            crashed = 0
-            if figures is not None:
-                crashed = figures[signal].unsecured
-                expected = figures[signal].secured - self.cursors[signal].total
+            crashed, untold = 0, [0] * kinds
+            if counted is not None:
+                figures = counted.figures[signal]
+                untold = counted.untold[kinds * signal : kinds * (signal + 1)]
+                crashed = figures.unsecured
+                expected = figures.secured - self.cursors[signal].total
                 if is_known and expected >= 0:
                     lost = max(0, expected - found)
                     crashed = max(0, crashed - max(0, found - expected))
-            stocks.append(Stock(found, lost, crashed))
+            stocks.append(Stock(found, lost, crashed, tuple(untold)))
         return stocks
 
-    def _enter(self, figures: list[Figures], stocks: list[Stock]) -> None:
+    def note_entered(self, stocks: list[Stock]) -> None:
+        """Note that the ledger has what was found here, so that it is entered once."""
+        if self._counted is None:
+            return
         entered: list[Figures] = []
-        for signal, (figure, stock) in enumerate(zip(figures, stocks, strict=True)):
+        for signal, stock in enumerate(stocks):
             secured = self.cursors[signal].total + stock.found
-            accepted = max(figure.accepted, secured)
+            accepted = max(self._counted.figures[signal].accepted, secured)
             entered.append(Figures(accepted, secured, accepted - secured))
-        write_figures(self._descriptors, self._locked.folder_fd, entered)
+        with suppress(OSError):
+            write_figures(self._descriptors, self._locked.folder_fd, entered)
 
     def _keep(
         self,

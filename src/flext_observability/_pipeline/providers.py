@@ -366,6 +366,8 @@ def _meter_provider(
 
     def prepare(_: CallbackOptions) -> Iterable[Observation]:
         before_collection()
+        if pipeline.spool is not None:
+            pipeline.spool.note_observed()
         return ()
 
     # The SDK asks all callbacks before it collects anything, for every reader, also

@@ -125,6 +125,13 @@ class Spool(Protocol):
         """
         ...
 
+    def note_observed(self) -> None:
+        """Note that metrics are made of the ledgers now.
+
+        Once they are put, a crash need not hand on the losses that they tell of.
+        """
+        ...
+
     def taken(self, signal: Signal) -> int:
         """Count the batches that ``put`` ever took of a signal.
 
@@ -246,6 +253,9 @@ class MemorySpool:
             self._held_bytes += size
             batches.append(batch)
         return True
+
+    def note_observed(self) -> None:
+        """A crash hands nothing on."""
 
     def taken(self, signal: Signal) -> int:
         """Count the batches that were ever taken of a signal."""

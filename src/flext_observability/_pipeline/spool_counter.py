@@ -7,12 +7,22 @@ from array import array
 from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
+from ..constants import DropReason
 from .segments import SIGNALS
 from .spool_files import Descriptors, write_whole
 
 NAME = "counter"
 Cells: TypeAlias = "memoryview[int] | array[int]"
-_CELLS = 3 * len(SIGNALS)
+FIGURE_CELLS = 3 * len(SIGNALS)
+LOSS_REASONS = (
+    DropReason.CRASH,
+    DropReason.DAMAGED,
+    DropReason.SPOOL_FULL,
+    DropReason.TOO_OLD,
+)
+"""Why a spool gives records up by itself; their order is that of the file."""
+LOSS_CELLS = len(LOSS_REASONS) * len(SIGNALS)
+_CELLS = FIGURE_CELLS + LOSS_CELLS
 # In the byte order of the machine, which is the only one that reads it.
 _FORMAT = struct.Struct(f"={_CELLS}Q")
 _BLOCK_BYTES = 4096
@@ -35,11 +45,31 @@ class Figures(NamedTuple):
         return max(0, self.accepted - self.secured - self.settled)
 
 
+class Counted(NamedTuple):
+    """What a dead process had counted."""
+
+    figures: list[Figures]
+    """By signal."""
+    untold: list[int]
+    """Losses that it had counted, and no metric on disk told of; see `loss_place`."""
+
+
+def no_cells() -> Cells:
+    """Give cells that are all 0, in memory."""
+    return array("Q", bytes(_FORMAT.size))
+
+
+def loss_place(number: int, reason: DropReason) -> int:
+    """Say where the losses of a signal for a reason stand among all losses."""
+    return number * len(LOSS_REASONS) + LOSS_REASONS.index(reason)
+
+
 class Counter:
     """Three figures per signal in a shared mapping; an increment costs no system call.
 
     Beside the specified pair stands what was settled without the disk: secured alone
-    then tells how many records the segments must hold.
+    then tells how many records the segments must hold. Behind them stand the losses
+    that no metric has told of yet: a crash must not take them along.
     """
 
     def __init__(self, descriptors: Descriptors, folder: int) -> None:
@@ -87,7 +117,7 @@ class Counter:
     def let_go(self) -> None:
         """As ``close``, without touching the file, which is a parent's."""
         if self.cells is self._mapped:
-            self.cells = array("Q", bytes(_FORMAT.size))
+            self.cells = no_cells()
         # Whoever increments at this moment holds the mapping a little longer.
         with suppress(BufferError, ValueError):
             self._mapped.release()
@@ -95,7 +125,7 @@ class Counter:
         self._descriptors.close(self._fd)
 
 
-def read_figures(descriptors: Descriptors, folder: int) -> list[Figures] | None:
+def read_counted(descriptors: Descriptors, folder: int) -> Counted | None:
     """Read what a dead process counted; ``None`` if the file is gone or damaged."""
     try:
         fd = descriptors.open(NAME, os.O_RDONLY, folder)
@@ -112,7 +142,8 @@ def read_figures(descriptors: Descriptors, folder: int) -> list[Figures] | None:
     cells = _FORMAT.unpack(data)
     if max(cells) > _FIGURE_LIMIT:
         return None
-    return [Figures(*cells[at : at + 3]) for at in range(0, _CELLS, 3)]
+    figures = [Figures(*cells[at : at + 3]) for at in range(0, FIGURE_CELLS, 3)]
+    return Counted(figures, [*cells[FIGURE_CELLS:]])
 
 
 def write_figures(
@@ -120,12 +151,14 @@ def write_figures(
 ) -> None:
     """Replace what a dead process counted, so that it is entered once.
 
+    Its losses are another's from then on.
+
     Raises:
         OSError: The disk does not take it.
     """
     fd = descriptors.open(NAME, os.O_RDWR | os.O_CREAT, folder)
     try:
         cells = [cell for one in figures for cell in one]
-        os.pwrite(fd, _FORMAT.pack(*cells), 0)
+        os.pwrite(fd, _FORMAT.pack(*cells, *[0] * LOSS_CELLS), 0)
     finally:
         descriptors.close(fd)
