@@ -58,16 +58,35 @@ def yaml_of(path: str) -> Any:
 
 
 def test_checked_in_is_what_the_generator_writes(tmp_path: Path) -> None:
-    """`init` writes exactly the files of this repository, and no other."""
-    done = command("init", "--output", str(tmp_path))
+    """`init --stack` writes exactly the files of this repository, and no other."""
+    done = command("init", "--stack", "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written) == len(done.stdout.splitlines()) >= 11
+    assert len(written) == len(done.stdout.splitlines()) >= 12
     for path in written:
         place = path.relative_to(tmp_path)
         assert (ROOT / place).read_text("utf-8") == path.read_text("utf-8"), place
     ours = {*DASHBOARDS, *RULES, *(ROOT / "grafana/provisioning").rglob("*.yml")}
     assert ours <= {ROOT / path.relative_to(tmp_path) for path in written}
+
+
+def test_init_in_a_project_names_nothing_that_may_be_missing(tmp_path: Path) -> None:
+    """No container, no file to come; the one fixed target is Prometheus itself."""
+    done = command("init", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "prometheus/prometheus.yml").read_text("utf-8")
+    config = yaml.safe_load(text)
+    fixed = [
+        target
+        for job in config["scrape_configs"]
+        for static in job.get("static_configs", ())
+        for target in static["targets"]
+    ]
+    assert fixed == ["localhost:9090"]
+    assert "_file:" not in text
+    sources = tmp_path / "grafana/provisioning/datasources/flext.yml"
+    for source in yaml.safe_load(sources.read_text("utf-8"))["datasources"]:
+        assert source["url"].startswith("http://localhost:")
 
 
 def test_init_leaves_files_alone(tmp_path: Path) -> None:
@@ -344,7 +363,7 @@ def test_what_is_mounted_is_what_is_read(services: dict[str, Any]) -> None:
         for job in prometheus["scrape_configs"]
         if "authorization" in job
     ]
-    assert tokens == [secret["target"]]
+    assert set(tokens) == {secret["target"]}
     for pattern in (
         *prometheus["rule_files"],
         *(
