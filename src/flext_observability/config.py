@@ -334,7 +334,7 @@ class FlextObservabilityConfig(BaseModel):
     )
     server_token: SecretStr | None = _setting(
         "server_token",
-        "Bearer token of the operations server; secret.",
+        "Bearer token of the operations server and of the metrics page; secret.",
         "Give printable ASCII without spaces.",
     )
     server_allowed_hosts: TextList = _setting(

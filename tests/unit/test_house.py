@@ -28,6 +28,7 @@ FLOORS = {
     "locks": 0,
     "own_log": 0,
     "catalogue": 0,
+    "access": 0,
     "store": 1,
     "container": 1,
     "typings": 2,

@@ -16,6 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import Sampler
 
+from ..access import AccessRules
 from ..constants import DropReason, Signal
 from ..constants import FlextObservabilityConstants as C
 from ..errors import FlextObservabilityConfigurationError
@@ -144,10 +145,14 @@ class Pipeline:
             return
         self.page = self.prometheus
         if self.page is None:
-            from .prometheus import PrometheusReader
-
-            self.page = PrometheusReader(C.SCOPE_NAME, self.cleaner.metrics)
+            self.page = self.new_page()
             self.meter_provider.add_metric_reader(self.page)
+
+    def new_page(self) -> "PrometheusReader":
+        """Make a reader of all metrics; a meter provider must be given it."""
+        from .prometheus import PrometheusReader
+
+        return PrometheusReader(self.resource, C.SCOPE_NAME, self.cleaner.metrics)
 
     def stop_serving(self) -> None:
         """Free the port of the metrics page."""
@@ -157,8 +162,10 @@ class Pipeline:
 
     def _serve(self, reader: "PrometheusReader") -> None:
         host, port = self.prometheus_address
+        config = self.config
+        rules = AccessRules.at(host, config.server_token, config.server_allowed_hosts)
         try:
-            self.outlets.serving(host, reader.serve(host, port))
+            self.outlets.serving(host, reader.serve(host, port, rules))
         except OSError as error:
             message = (
                 f"exporters: prometheus: {error}. Free the port or set "

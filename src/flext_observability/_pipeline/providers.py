@@ -27,6 +27,7 @@ from opentelemetry.trace.propagation.tracecontext import (
     TraceContextTextMapPropagator,
 )
 
+from ..access import check_reach
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from ..correlation import CleanBaggage
@@ -337,20 +338,15 @@ def _meter_provider(
         if name == "memory" and pipeline.memory is not None:
             readers.append(pipeline.memory.reader)
         elif name == "prometheus":
-            pipeline.prometheus_address = _prometheus_address()
-            clean = pipeline.cleaner.metrics
-            from .prometheus import PrometheusReader
-
-            pipeline.prometheus = PrometheusReader(C.SCOPE_NAME, clean)
+            pipeline.prometheus_address = _prometheus_address(pipeline.config)
+            pipeline.prometheus = pipeline.new_page()
             readers.append(pipeline.prometheus)
         else:
             readers.append(_metric_reader(pipeline, name))
     if pipeline.config.push_gateway_url:
         page = pipeline.prometheus
         if page is None:
-            from .prometheus import PrometheusReader
-
-            page = PrometheusReader(C.SCOPE_NAME, pipeline.cleaner.metrics)
+            page = pipeline.new_page()
             readers.append(page)
         pipeline.outlets.pusher = make_pusher(
             pipeline.config, page, pipeline.resource, pipeline.notices
@@ -398,9 +394,10 @@ def _own_views(config: Settings) -> list[View]:
     ]
 
 
-def _prometheus_address() -> tuple[str, int]:
+def _prometheus_address(config: Settings) -> tuple[str, int]:
     """Read where the metrics page is served, as the specification names it."""
     host = os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "").strip() or "127.0.0.1"
+    check_reach("OTEL_EXPORTER_PROMETHEUS_HOST", host, config.server_token)
     port_text = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip()
     try:
         return host, int(port_text) if port_text else C.PORT_PROMETHEUS_EXPORTER
