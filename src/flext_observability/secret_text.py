@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from .secret_columns import without_secret_columns
+from .secret_names import Secrecy, SecretNames
 
 REDACTED = "[redacted]"
 
@@ -222,6 +223,16 @@ class SecretText:
             return match[0]
         kept = match.start("secret") - match.start()
         return f"{match[0][:kept]}{REDACTED}"
+
+
+@cache
+def usual_text() -> SecretText:
+    """Give the rules of everyday use, whatever the settings say."""
+    names = SecretNames()
+    return SecretText(
+        lambda name: names.secrecy_of(name) is not Secrecy.NOTHING,
+        names.is_secret_parameter,
+    )
 
 
 def _has_rows(text: str) -> bool:
