@@ -236,9 +236,11 @@ def _fields_set(config: object) -> dict[str, object]:
         return {}
     names: object = getattr(config, "model_fields_set", None)
     if not isinstance(names, set):
+        # Of a mapping of settings, any value may be a secret.
+        shown = short_repr(config) if isinstance(config, str) else type(config).__name__
         message = (
             "config: must be a FlextObservabilityConfig or ObservabilitySettings, got "
-            f"{short_repr(config)}. Give single settings as keywords of setup()."
+            f"{shown}. Give single settings as keywords of setup()."
         )
         raise FlextObservabilityConfigurationError(message)
     # What OTEL_* said is weaker than an argument, and is read again anyway.
