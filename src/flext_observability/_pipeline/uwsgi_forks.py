@@ -15,8 +15,8 @@ _SAFE_OPTIONS = frozenset({"lazy", "lazy-apps", "py-call-osafterfork"})
 def hook_uwsgi_forks() -> None:
     """Have Python's fork hooks run in workers that uWSGI forks from here on."""
     uwsgi = cast("Any", sys.modules.get("uwsgi"))  # it is there inside uWSGI alone
-    options: Any = getattr(uwsgi, "opt", None)
-    if not isinstance(options, dict) or not _SAFE_OPTIONS.isdisjoint(options):
+    options: dict[str, Any] | None = getattr(uwsgi, "opt", None)
+    if options is None or not _SAFE_OPTIONS.isdisjoint(options):
         return
     from ctypes import pythonapi
 
