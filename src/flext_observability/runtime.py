@@ -91,6 +91,7 @@ class _State:
         self.surface: Surface | None = None
         # Who shows all metrics; while there is one, pipelines have them at hand.
         self._viewers: WeakSet[Any] = WeakSet()
+        self._watchers: WeakSet[Any] = WeakSet()
         self._followers_lock = ForkSafeLock()
         self._followers: WeakSet[Follower] = WeakSet()
 
@@ -203,9 +204,22 @@ class _State:
         if pipeline is not None:
             pipeline.open_page()
 
+    def keep_recent(self, watcher: object) -> None:
+        """Have the newest spans and log records at hand, in later pipelines too.
+
+        Args:
+            watcher: Who shows them; it counts while it lives.
+        """
+        self._watchers.add(watcher)
+        pipeline = self.pipeline
+        if pipeline is not None:
+            pipeline.recent.is_kept = True
+
     def _exchange(self, pipeline: "Pipeline | None") -> None:
-        if pipeline is not None and self._viewers:
-            pipeline.open_page()
+        if pipeline is not None:
+            pipeline.recent.is_kept = bool(self._watchers)
+            if self._viewers:
+                pipeline.open_page()
         tracers, meters, loggers = self.proxies()
         self.pipeline = pipeline
         # Metrics first: an instrument may be used by what starts a span.

@@ -28,6 +28,7 @@ from .ledger import Ledger, Notices, SignalLedger
 from .log_lines import LineSink
 from .outlets import Outlets
 from .processors import GuardedSpanProcessor, LogQueue, SpanQueue
+from .recent_records import RecentRecords
 from .spool import Spool
 from .spooled_route import SpooledRoute
 from .tracing import Tracing
@@ -110,6 +111,7 @@ class Pipeline:
         self.late_processors: list[SpanProcessor] = []
         """Of the caller, added to the provider after setup."""
         self.outlets = Outlets(Notices())
+        self.recent = RecentRecords()
         self._foreign_thread = ForeignThread()
 
     def start(self, former: "Pipeline | None" = None) -> None:
