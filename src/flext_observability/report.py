@@ -33,7 +33,7 @@ class FlextObservabilityStatus:
     signals: "Mapping[str, SignalLedger]" = field(default_factory=dict[str, Any])
     """The ledger of ``traces``, ``metrics`` and ``logs``, in records."""
     last_error: str | None = None
-    """The last trouble with delivery, if there was any."""
+    """The last trouble with delivery; else with Alertmanager, Pushgateway and such."""
     spool_bytes: int = 0
     """Bytes on disk that wait for delivery."""
     outlets: "Mapping[str, SignalLedger]" = field(default_factory=dict[str, Any])
@@ -68,7 +68,7 @@ def status_of(pipeline: "Pipeline", *, running: bool) -> FlextObservabilityStatu
         durability_reason=pipeline.durability_reason or "",
         spool_dir=None if directory is None else str(directory),
         signals=pipeline.snapshot(),
-        last_error=pipeline.notices.last_error,
+        last_error=pipeline.notices.last_error or pipeline.outlets.notices.last_error,
         spool_bytes=0 if spool is None else spool.size_bytes,
         outlets=pipeline.outlets.snapshot(),
         problems=pipeline.problems if running else (),

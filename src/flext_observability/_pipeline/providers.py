@@ -89,6 +89,7 @@ def build_pipeline(
     """
     notices = Notices()
     cleaner = Cleaner.of(config, extras.redact, notices.error)
+    notices.hide((), cleaner.redactor.text)
     pipeline = Pipeline(
         config=config,
         extras=extras,
@@ -110,9 +111,7 @@ def build_pipeline(
     if Signal.LOGS in names:
         pipeline.logger_provider = _logger_provider(pipeline, names[Signal.LOGS])
     headers = [v for e in pipeline.endpoints.values() for v in e.headers.values()]
-    pipeline.outlets = make_outlets(
-        config, cleaner, headers, pipeline.resource, pipeline.notices
-    )
+    pipeline.outlets = make_outlets(config, cleaner, headers, pipeline.resource)
     if Signal.METRICS in names:  # last: it takes the caller's readers into its service
         pipeline.meter_provider = _meter_provider(
             pipeline, names[Signal.METRICS], before_collection
@@ -353,7 +352,7 @@ def _meter_provider(
             page = PrometheusReader(C.SCOPE_NAME, pipeline.cleaner.metrics)
             readers.append(page)
         pipeline.outlets.pusher = make_pusher(
-            pipeline.config, page, pipeline.resource, pipeline.notices
+            pipeline.config, page, pipeline.resource, pipeline.outlets.notices
         )
     readers += pipeline.extras.metric_readers
     provider = MeterProvider(
