@@ -62,7 +62,7 @@ def status_of(pipeline: "Pipeline", *, running: bool) -> FlextObservabilityStatu
     return FlextObservabilityStatus(
         running=running,
         service_name=str(pipeline.resource.attributes.get("service.name", "")),
-        endpoint=None if first is None else _base_url(first.shown, first.protocol),
+        endpoint=None if first is None else base_url(first.shown, first.protocol),
         protocol=None if first is None else first.protocol,
         durability="memory" if spool is None else spool.durability,
         durability_reason=pipeline.durability_reason or "",
@@ -75,7 +75,7 @@ def status_of(pipeline: "Pipeline", *, running: bool) -> FlextObservabilityStatu
     )
 
 
-def _base_url(url: str, protocol: str) -> str:
+def base_url(url: str, protocol: str) -> str:
     """Show the endpoint as it is configured, without a signal's path."""
     if protocol == "grpc":
         return url

@@ -87,17 +87,8 @@ def build_pipeline(
         FlextObservabilityConfigurationError: A setting names what does not exist; the
             message is ``<field>: <reason>``.
     """
-    notices = Notices()
-    cleaner = Cleaner.of(config, extras.redact, notices.error)
-    notices.hide((), cleaner.redactor.text)
-    pipeline = Pipeline(
-        config=config,
-        extras=extras,
-        resource=resource or build_resource(config, cleaner.redactor),
-        notices=notices,
-        propagator=_propagator(config),
-        cleaner=cleaner,
-    )
+    pipeline = bare_pipeline(config, extras, resource)
+    cleaner = pipeline.cleaner
     names = {
         signal: _checked_names(config.exporters_for(signal), signal)
         for signal in Signal
@@ -117,6 +108,43 @@ def build_pipeline(
             pipeline, names[Signal.METRICS], before_collection
         )
     return pipeline
+
+
+def bare_pipeline(
+    config: Settings, extras: Extras, resource: Resource | None = None
+) -> Pipeline:
+    """Give a pipeline that makes no records and brings none anywhere.
+
+    Args:
+        config: The settings.
+        extras: SDK parts of the caller.
+        resource: Who sends; found out when not given.
+
+    Raises:
+        FlextObservabilityConfigurationError: As ``build_pipeline``.
+    """
+    notices = Notices()
+    cleaner = Cleaner.of(config, extras.redact, notices.error)
+    notices.hide((), cleaner.redactor.text)
+    return Pipeline(
+        config=config,
+        extras=extras,
+        resource=resource or build_resource(config, cleaner.redactor),
+        notices=notices,
+        propagator=_propagator(config),
+        cleaner=cleaner,
+    )
+
+
+def add_deliveries(pipeline: Pipeline) -> None:
+    """Have a bare pipeline send what others left of any signal, switched off or not.
+
+    Raises:
+        FlextObservabilityConfigurationError: As ``build_pipeline``.
+    """
+    _prepare_spool(pipeline, tuple(Signal))
+    for signal in Signal:
+        open_route(pipeline, signal, "otlp")
 
 
 def _prepare_spool(pipeline: Pipeline, signals: Sequence[Signal]) -> None:
