@@ -232,10 +232,10 @@ LEAVE = """
 """
 
 DRAIN = """
-    import sys
-    from flext_observability.cli import main
+    import runpy, sys
 
-    sys.exit(main(["drain", *sys.argv[1:]]))
+    sys.argv = ["flext-observability", "drain", *sys.argv[1:]]
+    runpy.run_module("flext_observability", run_name="__main__", alter_sys=True)
 """
 
 
