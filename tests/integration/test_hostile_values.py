@@ -203,9 +203,11 @@ def test_nothing_is_printed_at_the_recursion_limit() -> None:
     """Whatever of ours fails half-way there, nothing is printed about it."""
     ended = run_program(
         """
+        import sys
         import flext_observability as fo
 
         fo.setup("shop", exporters=["memory"]).unwrap()
+        sys.setrecursionlimit(200)
 
         def above(levels, call):
             above(levels - 1, call) if levels else call()
