@@ -366,7 +366,8 @@ def flush(timeout_s: float = 5.0) -> FlextResult[None]:
         for signal, count in left.items()
     )
     told = ", ".join(filter(None, (told, untold)))
-    why = pipeline.notices.last_error
+    untold_why = pipeline.outlets.why_untold if untold else ""
+    why = "; ".join(filter(None, (pipeline.why_undelivered(left), untold_why)))
     message = f"not delivered within {timeout_s:g} s: {told} are pending"
     return FlextResult[None].fail(
         f"{message} ({why})" if why else message,

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.fixtures.programs import clean_environment
+from tests.fixtures.collector import closed_port
+from tests.fixtures.programs import clean_environment, run_program
 from tests.fixtures.stack_files import (
     DASHBOARDS,
     ROOT,
@@ -534,6 +535,28 @@ def test_what_is_absent_is_named(name: str, absent: str, tmp_path: Path) -> None
     assert done.returncode != 0
     (line,) = done.stderr.splitlines()
     assert absent in line
+
+
+def test_an_alertmanager_that_does_not_load(tmp_path: Path) -> None:
+    """What keeps Alertmanager from loading is said in one plain line."""
+    (tmp_path / "amtool").write_text("#!/bin/sh\n")
+    (tmp_path / "amtool").chmod(0o700)
+
+    def said(address: str) -> str:
+        variables = {"PATH": str(tmp_path), "ALERTMANAGER_URL": address}
+        done = script("alertmanager_config.py", **variables)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        return str(line)
+
+    nobody = f"http://127.0.0.1:{closed_port()}"
+    assert f"cannot reach Alertmanager at {nobody}: connection refused;" in said(nobody)
+    assert "9093x" in said("http://localhost:9093x")
+    with WebService() as server:
+        server.usual = Reply(500, body=b"failed to reload config: no route")
+        assert said(server.address).endswith(
+            "does not load it: 500 failed to reload config: no route"
+        )
 
 
 def test_every_target_of_the_contract_is_there() -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -340,13 +340,29 @@ class Pipeline:
         left = self.left()
         if not left:
             return
-        why = f" ({self.notices.last_error})" if self.notices.last_error else ""
-        self.notices.error("exit", f"{left}{why}")
+        counts = {s: ledger.snapshot() for s, ledger in self.ledgers.items()}
+        why = self.why_undelivered(
+            [s for s, c in counts.items() if c.pending or _lost(c)]
+        )
+        self.notices.error("exit", f"{left} ({why})" if why else left)
+
+    def why_undelivered(self, signals: Collection[Signal]) -> str:
+        """Say what keeps records of these signals here; empty when nothing is known."""
+        found: dict[str, str] = {}
+        for route in self.routes:
+            # The others export what is counted there as well.
+            if route.signal in signals and route.ledger is self.ledgers[route.signal]:
+                name = route.signal.value
+                for problem in route.problems:
+                    told = problem.removeprefix(f"{name}: ")
+                    # Most often it is one trouble with the collector of them all.
+                    found.setdefault(told.replace(f"/v1/{name}", ""), told)
+        return "; ".join(found.values())
 
     def left(self) -> str:
         """Say what was not delivered when it closed; empty when all was."""
         counts = {s.value: ledger.snapshot() for s, ledger in self.ledgers.items()}
-        lost = {s: c.dropped.get(DropReason.EXIT.value, 0) for s, c in counts.items()}
+        lost = {s: _lost(c) for s, c in counts.items()}
         kept = {s: c.pending for s, c in counts.items()}
         parts: list[str] = []
         if any(lost.values()):
@@ -445,6 +461,10 @@ def _run_all(calls: Sequence[Callable[[], Any]]) -> None:
     for call in calls:
         with suppress(Exception):  # one broken part must not stop the others
             call()
+
+
+def _lost(counts: SignalLedger) -> int:
+    return counts.dropped.get(DropReason.EXIT.value, 0)
 
 
 def _told(counts: Mapping[str, int]) -> str:

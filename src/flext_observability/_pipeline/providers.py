@@ -88,16 +88,8 @@ def build_pipeline(
         FlextObservabilityConfigurationError: A setting names what does not exist; the
             message is ``<field>: <reason>``.
     """
-    notices = Notices()
-    cleaner = Cleaner.of(config, extras.redact, notices.error)
-    pipeline = Pipeline(
-        config=config,
-        extras=extras,
-        resource=resource or build_resource(config, cleaner.redactor),
-        notices=notices,
-        propagator=_propagator(config),
-        cleaner=cleaner,
-    )
+    pipeline = bare_pipeline(config, extras, resource)
+    cleaner = pipeline.cleaner
     names = {
         signal: _checked_names(config.exporters_for(signal), signal)
         for signal in Signal
@@ -111,14 +103,49 @@ def build_pipeline(
     if Signal.LOGS in names:
         pipeline.logger_provider = _logger_provider(pipeline, names[Signal.LOGS])
     headers = [v for e in pipeline.endpoints.values() for v in e.headers.values()]
-    pipeline.outlets = make_outlets(
-        config, cleaner, headers, pipeline.resource, pipeline.notices
-    )
+    pipeline.outlets = make_outlets(config, cleaner, headers, pipeline.resource)
     if Signal.METRICS in names:  # last: it takes the caller's readers into its service
         pipeline.meter_provider = _meter_provider(
             pipeline, names[Signal.METRICS], before_collection
         )
     return pipeline
+
+
+def bare_pipeline(
+    config: Settings, extras: Extras, resource: Resource | None = None
+) -> Pipeline:
+    """Give a pipeline that makes no records and brings none anywhere.
+
+    Args:
+        config: The settings.
+        extras: SDK parts of the caller.
+        resource: Who sends; found out when not given.
+
+    Raises:
+        FlextObservabilityConfigurationError: As ``build_pipeline``.
+    """
+    notices = Notices()
+    cleaner = Cleaner.of(config, extras.redact, notices.error)
+    notices.hide((), cleaner.redactor.text)
+    return Pipeline(
+        config=config,
+        extras=extras,
+        resource=resource or build_resource(config, cleaner.redactor),
+        notices=notices,
+        propagator=_propagator(config),
+        cleaner=cleaner,
+    )
+
+
+def add_deliveries(pipeline: Pipeline) -> None:
+    """Have a bare pipeline send what others left of any signal, switched off or not.
+
+    Raises:
+        FlextObservabilityConfigurationError: As ``build_pipeline``.
+    """
+    _prepare_spool(pipeline, tuple(Signal))
+    for signal in Signal:
+        open_route(pipeline, signal, "otlp")
 
 
 def _prepare_spool(pipeline: Pipeline, signals: Sequence[Signal]) -> None:
@@ -349,7 +376,7 @@ def _meter_provider(
             page = pipeline.new_page()
             readers.append(page)
         pipeline.outlets.pusher = make_pusher(
-            pipeline.config, page, pipeline.resource, pipeline.notices
+            pipeline.config, page, pipeline.resource, pipeline.outlets.notices
         )
     readers += pipeline.extras.metric_readers
     provider = MeterProvider(
