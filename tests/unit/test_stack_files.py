@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.fixtures.collector import closed_port
-from tests.fixtures.programs import clean_environment, run_program
+from tests.fixtures.programs import clean_environment
 from tests.fixtures.stack_files import (
     DASHBOARDS,
     ROOT,
