@@ -8,10 +8,9 @@ rebinding, cross-site requests), a forwarding header that it came from elsewhere
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from .errors import FlextObservabilityConfigurationError
@@ -26,16 +25,14 @@ Header = Callable[[str], str]
 """Gives a header by its lower-case name, ``""`` when it was not sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """An answer to who may not ask."""
 
     status: HTTPStatus
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """What one caller may."""
 
     refusal: Refusal | None

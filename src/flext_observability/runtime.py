@@ -16,7 +16,6 @@ from weakref import WeakSet, finalize
 
 from ._pipeline.measurements import Measurements
 from ._pipeline.operations import OperationTotals
-from ._pipeline.uwsgi_forks import hook_uwsgi_forks
 from .constants import DropReason, Signal
 from .constants import FlextObservabilityConstants as C
 from .locks import ForkSafeLock, renew_all
@@ -357,7 +356,10 @@ class _State:
         _end_multiprocessing_children()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=_end_multiprocessing_children)
-        hook_uwsgi_forks()
+        if "uwsgi" in sys.modules:  # it is there inside uWSGI alone
+            from ._pipeline.uwsgi_forks import hook_uwsgi_forks
+
+            hook_uwsgi_forks()
 
     def exit(self, deadline: float) -> None:
         """Close the pipeline at the end of the program.

@@ -16,7 +16,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from ..access import AccessRules
 from ..constants import DropReason, Signal
 from ..constants import FlextObservabilityConstants as C
 from ..errors import FlextObservabilityConfigurationError
@@ -165,6 +164,8 @@ class Pipeline:
     def _serve(self, reader: "PrometheusReader") -> None:
         host, port = self.prometheus_address
         config = self.config
+        from ..access import AccessRules
+
         rules = AccessRules.at(host, config.server_token, config.server_allowed_hosts)
         try:
             self.outlets.serving(host, reader.serve(host, port, rules))

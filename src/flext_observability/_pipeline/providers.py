@@ -27,7 +27,6 @@ from opentelemetry.trace.propagation.tracecontext import (
     TraceContextTextMapPropagator,
 )
 
-from ..access import check_reach
 from ..constants import FlextObservabilityConstants as C
 from ..constants import Signal
 from ..correlation import CleanBaggage
@@ -424,6 +423,8 @@ def _own_views(config: Settings) -> list[View]:
 def _prometheus_address(config: Settings) -> tuple[str, int]:
     """Read where the metrics page is served, as the specification names it."""
     host = os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "").strip() or "127.0.0.1"
+    from ..access import check_reach
+
     check_reach("OTEL_EXPORTER_PROMETHEUS_HOST", host, config.server_token)
     port_text = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip()
     try:
