@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from contextvars import Context, copy_context
 from typing import Any, cast
 
 from .constants import FlextObservabilityConstants as C
+from .correlation import OwnContext
 from .served_requests import (
     UNREAD_HEADERS,
     Part,
@@ -67,13 +67,13 @@ class FlextWSGIMiddleware:
         self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Serve one request."""
-        # The span is current in this context alone, which the response keeps while the
-        # server iterates it; the thread's own context never changes.
-        context = copy_context()
+        # The span is current in each run of this context, which the response keeps
+        # while the server iterates it; in between, the thread has what was its own.
+        context = OwnContext()
         return context.run(self._serve, context, environ, start_response)
 
     def _serve(
-        self, context: Context, environ: Environ, start_response: StartResponse
+        self, context: OwnContext, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         path = _path(environ)
         request = ServedRequest(
@@ -111,7 +111,7 @@ class _Body:
         self,
         body: Iterable[bytes],
         request: ServedRequest,
-        context: Context,
+        context: OwnContext,
     ) -> None:
         self._body = body
         self._parts: Iterator[bytes] | None = None
