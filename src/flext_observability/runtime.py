@@ -19,7 +19,7 @@ from ._pipeline.operations import OperationTotals
 from .constants import DropReason, Signal
 from .constants import FlextObservabilityConstants as C
 from .locks import ForkSafeLock, renew_all
-from .own_log import WARNING, say
+from .own_log import ERROR, WARNING, say
 from .report import FlextObservabilityStatus, no_ledgers, status_of
 
 if TYPE_CHECKING:
@@ -436,31 +436,44 @@ class _State:
 
     def _awakened(self, proxy: Any) -> Any:
         self._awake()
+        if proxy.inner is None:  # it came to nothing
+            from ._pipeline.process_globals import idle_provider
+
+            return idle_provider(proxy)
         return proxy.inner
 
     def _awake(self) -> None:
-        from ._pipeline.providers import release_readers
-        from ._pipeline.resource import is_instance_stated, renewed_resource
-
         with self.lock:
             if not self.is_asleep:
                 return
             self.is_asleep = False
             parents = self._inherited[-1]
-            release_readers(parents.extras.metric_readers)
-            stated = is_instance_stated(parents.config)
-            pipeline = self._build(
-                parents.config,
-                parents.extras,
-                renewed_resource(parents.resource, is_instance_stated=stated),
-            )
-            # The page of metrics is the parent's: the child cannot have its port.
-            pipeline.leave_page_to_parent()
-            pipeline.carry_on(parents)
-            pipeline.start()
-            self._exchange(pipeline)
-            if self.surface is not None:
-                self.surface.awake(parents.config)
+            try:
+                self._start_like(parents)
+            except Exception as error:  # noqa: BLE001 - whoever uses telemetry first is here
+                self._exchange(None)
+                why = f"{type(error).__name__}: {error}"
+                say(ERROR, "a forked child runs without telemetry: %s", why)
+            else:
+                if self.surface is not None:
+                    self.surface.awake(parents.config)
+
+    def _start_like(self, parents: "Pipeline") -> None:
+        from ._pipeline.providers import release_readers
+        from ._pipeline.resource import is_instance_stated, renewed_resource
+
+        release_readers(parents.extras.metric_readers)
+        stated = is_instance_stated(parents.config)
+        pipeline = self._build(
+            parents.config,
+            parents.extras,
+            renewed_resource(parents.resource, is_instance_stated=stated),
+        )
+        # The page of metrics is the parent's: the child cannot have its port.
+        pipeline.leave_page_to_parent()
+        pipeline.carry_on(parents)
+        pipeline.start()
+        self._exchange(pipeline)
 
 
 state = _State()

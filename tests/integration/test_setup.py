@@ -637,6 +637,42 @@ def test_late_failure_leaves_what_was_in_force(
     assert not second_collector.requests()
 
 
+CHILD_PROGRAM = """
+import os, sys
+import flext_observability as fo
+from opentelemetry import _logs, metrics, trace
+
+fo.setup("shop", exporters=["none"]).unwrap()
+uses = [
+    lambda: trace.get_tracer("lib").start_span("span").end(),
+    lambda: metrics.get_meter("lib").create_counter("count").add(1),
+    lambda: _logs.get_logger("lib").emit(body="record"),
+    lambda: fo.get_logger("lib").warning("line"),
+]
+first = int(sys.argv[1])
+child = os.fork()
+if not child:
+    os.environ["OTEL_METRICS_EXEMPLAR_FILTER"] = "some"
+    for use in uses[first:] + uses:
+        use()
+    print(fo.status().running, fo.flush().success, flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_forked_child_whose_setup_fails(first: int) -> None:
+    """A child whose own pipeline cannot be built says so once, and runs without.
+
+    Whatever it uses first does not raise.
+    """
+    ended = run_program(CHILD_PROGRAM, str(first)).ok()
+    assert ended.lines == ["False True"]
+    assert ended.stderr.count("a forked child runs without telemetry") == 1
+    assert "OTEL_METRICS_EXEMPLAR_FILTER" in ended.stderr
+
+
 def test_missing_half_of_a_client_identity(certificates: Certificates) -> None:
     """A client certificate without its key is refused, and the key is named."""
     _, chain = certificates.client

@@ -35,6 +35,15 @@ def install_providers(providers: Sequence[object]) -> None:
             )
 
 
+def idle_provider(like: object) -> Any:
+    """Give a provider of the same signal whose parts do nothing."""
+    if isinstance(like, trace.TracerProvider):
+        return trace.NoOpTracerProvider()
+    if isinstance(like, metrics.MeterProvider):
+        return metrics.NoOpMeterProvider()
+    return _logs.NoOpLoggerProvider()
+
+
 def exchange_propagator(propagator: TextMapPropagator) -> TextMapPropagator:
     """Put a propagator in place of OpenTelemetry's; give the one that was there."""
     former = global_propagator()
