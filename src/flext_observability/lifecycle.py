@@ -223,11 +223,20 @@ def setup(
         message = f"Invalid configuration: {error}"
         result = FlextResult[FlextObservability].fail(message, exception=error)
     except Exception as error:  # noqa: BLE001 - the host runs on without telemetry
-        message = f"setup failed: {type(error).__name__}: {error}"
-        result = FlextResult[FlextObservability].fail(message, exception=error)
+        result = FlextResult[FlextObservability].fail(_told(error), exception=error)
     if result.is_failure:
         say(ERROR, "%s", result.error)
     return result
+
+
+def _told(error: Exception) -> str:
+    """Say why; what the SDK has against a variable begins with its name."""
+    text = str(error)
+    if isinstance(error, ValueError) and text.startswith("OTEL_"):
+        variable, _, reason = text.partition(" ")
+        fix = "Correct the variable or unset it."
+        return f"Invalid configuration: {variable}: {reason}. {fix}"
+    return f"setup failed: {type(error).__name__}: {text}"
 
 
 def _fields_set(config: object) -> dict[str, object]:
