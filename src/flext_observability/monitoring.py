@@ -84,44 +84,87 @@ def flext_monitor_function(
 
     def decorate(function: Any) -> Any:
         if isinstance(function, _DESCRIPTORS):
-            return _rebuilt(function, decorate)
-        if not callable(function):
-            say(
-                WARNING,
-                "flext_monitor_function cannot monitor a %s; it stays as it is",
-                type(function).__name__,
+            rebuilt = _rebuilt(function, decorate)
+            if rebuilt is not None:
+                return rebuilt
+        elif callable(function):
+            operation = Operation(
+                function,
+                name,
+                metric_name=metric_name,
+                capture_args=capture_args,
+                record_exception=record_exception,
+                attributes=attributes,
+                kind=kind,
+                choose=_caller,
             )
-            return function
-        operation = Operation(
-            function,
-            None if is_bare or operation_name is None else clean_text(operation_name),
-            metric_name=metric_name,
-            capture_args=capture_args,
-            record_exception=record_exception,
-            attributes=attributes,
-            kind=kind,
-            choose=_caller,
+            wrapper = _wrap(function, operation)
+            setattr(wrapper, MONITORED_MARK, True)
+            return wrapper
+        say(
+            WARNING,
+            "flext_monitor_function cannot monitor a %s; it stays as it is",
+            type(function).__name__,
         )
-        wrapper = _wrap(function, operation)
-        setattr(wrapper, MONITORED_MARK, True)
-        return wrapper
+        return function
 
-    is_bare = callable(operation_name) or isinstance(operation_name, _DESCRIPTORS)
-    return decorate(operation_name) if is_bare else decorate
+    bare = is_bare(operation_name)
+    name = None if bare or operation_name is None else clean_text(operation_name)
+    return decorate(operation_name) if bare else decorate
 
 
-_DESCRIPTORS = (staticmethod, classmethod, property, functools.cached_property)
+def is_bare(given: object) -> bool:
+    """Whether a decorator was used bare: it was given what it stands over, no name."""
+    # Whatever stands in a class and is no function is a descriptor, of any library.
+    return callable(given) or hasattr(type(given), "__get__")
+
+
+_WITH_FUNC = (functools.cached_property, functools.partialmethod)
+# As plain types they narrow nothing for type checkers.
+_DESCRIPTORS: tuple[type[object], ...] = (
+    staticmethod,
+    classmethod,
+    property,
+    *_WITH_FUNC,
+)
 
 
 def _rebuilt(descriptor: Any, decorate: Callable[[Any], Any]) -> Any:
-    """Decorate what stands inside a method, class method or property."""
+    """Give a descriptor of the same class around monitored functions.
+
+    A subclass goes on doing things its own way, with all that an instance of it knows.
+    Its constructor is not asked: it may want other arguments than the functions.
+
+    Returns:
+        ``None`` where that cannot be done.
+    """
+    if any(vars(each).get("__slots__") for each in type(descriptor).__mro__):
+        return None  # what stands there would be lost
+    try:
+        base, *arguments = _parts(descriptor, decorate)
+        rebuilt: Any = base.__new__(type(descriptor))
+        known: dict[str, Any] = getattr(descriptor, "__dict__", {})
+        for name, value in known.items():  # a plain property knows nothing
+            vars(rebuilt)[name] = value
+        if base is object:
+            rebuilt.func = arguments[0]
+        else:
+            base.__init__(rebuilt, *arguments)
+    except Exception:  # noqa: BLE001 - whatever a subclass does
+        return None
+    return rebuilt
+
+
+def _parts(descriptor: Any, decorate: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Give the builtin class of a descriptor, and the arguments that make another."""
     if isinstance(descriptor, property):
         parts = (descriptor.fget, descriptor.fset, descriptor.fdel)
-        getter, setter, deleter = (part and decorate(part) for part in parts)
-        return property(getter, setter, deleter, descriptor.__doc__)
-    if isinstance(descriptor, functools.cached_property):
-        return functools.cached_property(decorate(descriptor.func))
-    return type(descriptor)(decorate(descriptor.__func__))
+        functions = [part and decorate(part) for part in parts]
+        return property, *functions, descriptor.__doc__
+    if isinstance(descriptor, _WITH_FUNC):
+        return object, decorate(descriptor.func)  # they are written in Python
+    base = staticmethod if isinstance(descriptor, staticmethod) else classmethod
+    return base, decorate(descriptor.__func__)
 
 
 def _wrap(function: Callable[..., Any], operation: Operation) -> Callable[..., Any]:
