@@ -160,6 +160,8 @@ def _parts(descriptor: Any, decorate: Callable[[Any], Any]) -> tuple[Any, ...]:
     if isinstance(descriptor, property):
         parts = (descriptor.fget, descriptor.fset, descriptor.fdel)
         functions = [part and decorate(part) for part in parts]
+        if not any(functions):
+            raise TypeError("a subclass keeps its function elsewhere")
         return property, *functions, descriptor.__doc__
     if isinstance(descriptor, _WITH_FUNC):
         return object, decorate(descriptor.func)  # they are written in Python
@@ -186,9 +188,7 @@ def _wrap(function: Callable[..., Any], operation: Operation) -> Callable[..., A
 def _wrap_function(
     function: Callable[..., Any], operation: Operation
 ) -> Callable[..., Any]:
-    # Neither is ever another object.
-    series = operation.succeeded
-    pending = series.pending
+    # All that stands in the closure can be sent by value: see `Operation.__reduce__`.
     clock_ns = _clock_ns
 
     @functools.wraps(function)
@@ -205,6 +205,8 @@ def _wrap_function(
             count_call(operation, clock_ns() - began_ns, error_type_of(error))
             raise
         duration_ns = clock_ns() - began_ns
+        series = operation.succeeded
+        pending = series.pending
         if (
             type(value) is _RESULT
             or duration_ns > series.high

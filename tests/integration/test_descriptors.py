@@ -59,6 +59,17 @@ class Slotted(property):
         return self.answer
 
 
+class Elsewhere(property):
+    """A property that keeps its function in a place of its own."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self.function(owner)
+
+
 class Stubborn(functools.cached_property[Any]):
     """A cached property whose inside is not to be looked at."""
 
@@ -70,7 +81,7 @@ class Stubborn(functools.cached_property[Any]):
         return 5
 
 
-@pytest.mark.parametrize("kind", [Lazily, Slotted, Stubborn])
+@pytest.mark.parametrize("kind", [Lazily, Slotted, Elsewhere, Stubborn])
 def test_what_cannot_be_monitored(
     monitored: Decorate, kind: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
