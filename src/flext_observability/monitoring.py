@@ -313,12 +313,13 @@ def _wrap_generator(
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         generator = function(*args, **kwargs)  # wrong arguments begin no call
         call = begin(operation, args, kwargs)
-        # What the caller did last: sent a value, threw an exception, or closed.
-        step: Callable[[], Any] = functools.partial(next, generator)
+        # What the caller did last: sent a value or threw an exception.
+        step: Callable[[Any], Any] = generator.send
+        given: Any = None
         while True:
             call.resume()
             try:
-                item = step()
+                items = [step(given)]
             except StopIteration as stop:
                 call.succeed(stop.value)
                 return stop.value
@@ -326,15 +327,15 @@ def _wrap_generator(
                 call.fail(error)
                 raise
             call.suspend()
+            given = None  # suspended, we keep nothing alive, nor the item below
             try:
-                sent = yield item
+                given = yield items.pop()
+                step = generator.send
             except GeneratorExit:
                 _close(generator, call)
                 raise
             except BaseException as thrown:  # noqa: BLE001 - it belongs to the generator
-                step = functools.partial(generator.throw, thrown)
-            else:
-                step = functools.partial(generator.send, sent)
+                step, given = generator.throw, thrown
 
     return wrapper
 
@@ -357,11 +358,12 @@ def _wrap_async_generator(
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         generator = function(*args, **kwargs)  # wrong arguments begin no call
         call = begin(operation, args, kwargs)
-        step: Callable[[], Any] = functools.partial(_first_step, generator)
+        step: Callable[[Any], Any] = functools.partial(_first_step, generator)
+        given: Any = None
         while True:
             call.resume()
             try:
-                item = await step()
+                items = [await step(given)]
             except StopAsyncIteration:
                 call.succeed()
                 return
@@ -369,15 +371,15 @@ def _wrap_async_generator(
                 call.fail(error)
                 raise
             call.suspend()
+            given = None  # suspended, we keep nothing alive, nor the item below
             try:
-                sent = yield item
+                given = yield items.pop()
+                step = generator.asend
             except GeneratorExit:
                 await _aclose(generator, call)
                 raise
             except BaseException as thrown:  # noqa: BLE001 - it belongs to the generator
-                step = functools.partial(generator.athrow, thrown)
-            else:
-                step = functools.partial(generator.asend, sent)
+                step, given = generator.athrow, thrown
 
     return wrapper
 
@@ -395,7 +397,7 @@ async def _aclose(
     call.succeed()
 
 
-def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
+def _first_step(generator: AsyncGenerator[Any, Any], given: None) -> Any:
     """Start the inner generator unseen by the event loop.
 
     A loop that shuts down closes every generator it knows, all at once. It knows ours,
@@ -404,6 +406,6 @@ def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, None)
     try:
-        return generator.__anext__()
+        return generator.asend(given)
     finally:
         sys.set_asyncgen_hooks(*hooks)
