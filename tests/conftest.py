@@ -73,8 +73,9 @@ def forget_observables() -> None:
     if not isinstance(meters, dict):
         return  # no setup yet: what OpenTelemetry itself starts with
     for meter in meters.values():
-        for key in [key for key in meter._instruments if key.startswith("Observable")]:
-            del meter._instruments[key]
+        made = meter._instruments
+        for key in [key for key in made if key[0].startswith("Observable")]:
+            del made[key]
 
 
 def assert_no_new_threads(before: set[threading.Thread], within_s: float = 2.0) -> None:

@@ -4,7 +4,17 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, ClassVar, Self, cast
+from numbers import Complex, Real
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Self,
+    SupportsFloat,
+    SupportsIndex,
+    TypeGuard,
+    cast,
+)
 from uuid import uuid4
 from weakref import ref
 
@@ -97,21 +107,34 @@ def _lower(value: object) -> object:
 
 
 def _number(value: object, info: ValidationInfo) -> object:
-    """Take integers as float, keep Decimal exactly, refuse what is no number."""
+    """Take what is a number as float, keep Decimal exactly, refuse anything else."""
     if info.mode == "json" and isinstance(value, str):
         try:
             return Decimal(value)  # how a Decimal stands in JSON
         except InvalidOperation as error:
             message = "must be a number"
             raise ValueError(message) from error
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+    if isinstance(value, Decimal):
+        return value
+    if not _is_real(value):
         message = "must be a number"
-        raise ValueError(message)  # noqa: TRY004 - Pydantic reports ValueError
+        raise ValueError(message)
     try:
-        return value if isinstance(value, Decimal) else float(value)
-    except OverflowError as error:
+        return float(value)
+    except Exception as error:
         message = "must be a number that a float can hold"
         raise ValueError(message) from error
+
+
+def _is_real(value: object) -> TypeGuard[SupportsFloat | SupportsIndex]:
+    """Whether it is a number, also one of another library, such as NumPy."""
+    if isinstance(value, int | float):
+        return not isinstance(value, bool)
+    if isinstance(value, Complex):
+        return isinstance(value, Real)
+    # NumPy gives all its values `__float__`, texts too.
+    is_text = isinstance(value, str | bytes)
+    return not is_text and isinstance(value, SupportsFloat | SupportsIndex)
 
 
 def _text_pairs(tags: object) -> object:

@@ -17,7 +17,7 @@ from .constants import FlextObservabilityConstants as C
 from .correlation import context_attributes, enter_attributes, restore
 from .entities import FlextHealthCheck, FlextMetric
 from .locks import ForkSafeLock
-from .monitoring import flext_monitor_function
+from .monitoring import flext_monitor_function, is_bare
 from .result import FlextResult
 from .services.health import FlextHealthService
 from .services.membership import container_or_global
@@ -83,8 +83,8 @@ class FlextObservabilityMonitor:
         """
         given = cast("Mapping[str, Any] | None", options.pop("attributes", None))
         attributes = {**clean_attributes(given), **self._attributes}
-        is_bare = operation_name is not None and not isinstance(operation_name, str)
-        name = None if is_bare else operation_name
+        bare = is_bare(operation_name)
+        name = None if bare else operation_name
         decorate = flext_monitor_function(name, attributes=attributes, **options)
 
         def counted(function: Any) -> Any:
@@ -92,7 +92,7 @@ class FlextObservabilityMonitor:
                 self._functions += 1
             return decorate(function)
 
-        return counted(operation_name) if is_bare else counted
+        return counted(operation_name) if bare else counted
 
     @contextmanager
     def context(self, **attributes: Any) -> Generator[Self]:
@@ -110,6 +110,7 @@ class FlextObservabilityMonitor:
         finally:
             restore(token, set_here)
 
+    @never_raises
     def record_metric(
         self,
         name: str,

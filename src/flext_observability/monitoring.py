@@ -89,44 +89,89 @@ def flext_monitor_function(
 
     def decorate(function: Any) -> Any:
         if isinstance(function, _DESCRIPTORS):
-            return _rebuilt(function, decorate)
-        if not callable(function):
-            say(
-                WARNING,
-                "flext_monitor_function cannot monitor a %s; it stays as it is",
-                type(function).__name__,
+            rebuilt = _rebuilt(function, decorate)
+            if rebuilt is not None:
+                return rebuilt
+        elif callable(function):
+            operation = Operation(
+                function,
+                name,
+                metric_name=metric_name,
+                capture_args=capture_args,
+                record_exception=record_exception,
+                attributes=attributes,
+                kind=kind,
+                choose=_caller,
             )
-            return function
-        operation = Operation(
-            function,
-            None if is_bare or operation_name is None else clean_text(operation_name),
-            metric_name=metric_name,
-            capture_args=capture_args,
-            record_exception=record_exception,
-            attributes=attributes,
-            kind=kind,
-            choose=_caller,
+            wrapper = _wrap(function, operation)
+            setattr(wrapper, MONITORED_MARK, True)
+            return wrapper
+        say(
+            WARNING,
+            "flext_monitor_function cannot monitor a %s; it stays as it is",
+            type(function).__name__,
         )
-        wrapper = _wrap(function, operation)
-        setattr(wrapper, MONITORED_MARK, True)
-        return wrapper
+        return function
 
-    is_bare = callable(operation_name) or isinstance(operation_name, _DESCRIPTORS)
-    return decorate(operation_name) if is_bare else decorate
+    bare = is_bare(operation_name)
+    name = None if bare or operation_name is None else clean_text(operation_name)
+    return decorate(operation_name) if bare else decorate
 
 
-_DESCRIPTORS = (staticmethod, classmethod, property, functools.cached_property)
+def is_bare(given: object) -> bool:
+    """Whether a decorator was used bare: it was given what it stands over, no name."""
+    # Whatever stands in a class and is no function is a descriptor, of any library.
+    return callable(given) or hasattr(type(given), "__get__")
+
+
+_WITH_FUNC = (functools.cached_property, functools.partialmethod)
+# As plain types they narrow nothing for type checkers.
+_DESCRIPTORS: tuple[type[object], ...] = (
+    staticmethod,
+    classmethod,
+    property,
+    *_WITH_FUNC,
+)
 
 
 def _rebuilt(descriptor: Any, decorate: Callable[[Any], Any]) -> Any:
-    """Decorate what stands inside a method, class method or property."""
+    """Give a descriptor of the same class around monitored functions.
+
+    A subclass goes on doing things its own way, with all that an instance of it knows.
+    Its constructor is not asked: it may want other arguments than the functions.
+
+    Returns:
+        ``None`` where that cannot be done.
+    """
+    if any(vars(each).get("__slots__") for each in type(descriptor).__mro__):
+        return None  # what stands there would be lost
+    try:
+        base, *arguments = _parts(descriptor, decorate)
+        rebuilt: Any = base.__new__(type(descriptor))
+        known: dict[str, Any] = getattr(descriptor, "__dict__", {})
+        for name, value in known.items():  # a plain property knows nothing
+            vars(rebuilt)[name] = value
+        if base is object:
+            rebuilt.func = arguments[0]
+        else:
+            base.__init__(rebuilt, *arguments)
+    except Exception:  # noqa: BLE001 - whatever a subclass does
+        return None
+    return rebuilt
+
+
+def _parts(descriptor: Any, decorate: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Give the builtin class of a descriptor, and the arguments that make another."""
     if isinstance(descriptor, property):
         parts = (descriptor.fget, descriptor.fset, descriptor.fdel)
-        getter, setter, deleter = (part and decorate(part) for part in parts)
-        return property(getter, setter, deleter, descriptor.__doc__)
-    if isinstance(descriptor, functools.cached_property):
-        return functools.cached_property(decorate(descriptor.func))
-    return type(descriptor)(decorate(descriptor.__func__))
+        functions = [part and decorate(part) for part in parts]
+        if not any(functions):
+            raise TypeError("a subclass keeps its function elsewhere")
+        return property, *functions, descriptor.__doc__
+    if isinstance(descriptor, _WITH_FUNC):
+        return object, decorate(descriptor.func)  # they are written in Python
+    base = staticmethod if isinstance(descriptor, staticmethod) else classmethod
+    return base, decorate(descriptor.__func__)
 
 
 def _wrap(function: Callable[..., Any], operation: Operation) -> Callable[..., Any]:
@@ -148,9 +193,7 @@ def _wrap(function: Callable[..., Any], operation: Operation) -> Callable[..., A
 def _wrap_function(
     function: Callable[..., Any], operation: Operation
 ) -> Callable[..., Any]:
-    # Neither is ever another object.
-    series = operation.succeeded
-    pending = series.pending
+    # All that stands in the closure can be sent by value: see `Operation.__reduce__`.
     clock_ns = _clock_ns
 
     @functools.wraps(function)
@@ -167,6 +210,8 @@ def _wrap_function(
             count_call(operation, clock_ns() - began_ns, error_type_of(error))
             raise
         duration_ns = clock_ns() - began_ns
+        series = operation.succeeded
+        pending = series.pending
         if (
             type(value) is _RESULT
             or duration_ns > series.high
@@ -273,12 +318,13 @@ def _wrap_generator(
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         generator = function(*args, **kwargs)  # wrong arguments begin no call
         call = begin_steps(operation, args, kwargs)
-        # What the caller did last: sent a value, threw an exception, or closed.
-        step: Callable[[], Any] = functools.partial(next, generator)
+        # What the caller did last: sent a value or threw an exception.
+        step: Callable[[Any], Any] = generator.send
+        given: Any = None
         while True:
             call.resume()
             try:
-                item = step()
+                items = [step(given)]
             except StopIteration as stop:
                 call.succeed(stop.value)
                 return stop.value
@@ -286,15 +332,15 @@ def _wrap_generator(
                 call.fail(error)
                 raise
             call.suspend()
+            given = None  # suspended, we keep nothing alive, nor the item below
             try:
-                sent = yield item
+                given = yield items.pop()
+                step = generator.send
             except GeneratorExit:
                 _close(generator, call)
                 raise
             except BaseException as thrown:  # noqa: BLE001 - it belongs to the generator
-                step = functools.partial(generator.throw, thrown)
-            else:
-                step = functools.partial(generator.send, sent)
+                step, given = generator.throw, thrown
 
     return wrapper
 
@@ -317,11 +363,12 @@ def _wrap_async_generator(
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         generator = function(*args, **kwargs)  # wrong arguments begin no call
         call = begin_steps(operation, args, kwargs)
-        step: Callable[[], Any] = functools.partial(_first_step, generator)
+        step: Callable[[Any], Any] = functools.partial(_first_step, generator)
+        given: Any = None
         while True:
             call.resume()
             try:
-                item = await step()
+                items = [await step(given)]
             except StopAsyncIteration:
                 call.succeed()
                 return
@@ -329,15 +376,15 @@ def _wrap_async_generator(
                 _end(call, error)
                 raise
             call.suspend()
+            given = None  # suspended, we keep nothing alive, nor the item below
             try:
-                sent = yield item
+                given = yield items.pop()
+                step = generator.asend
             except GeneratorExit:
                 await _aclose(generator, call)
                 raise
             except BaseException as thrown:  # noqa: BLE001 - it belongs to the generator
-                step = functools.partial(generator.athrow, thrown)
-            else:
-                step = functools.partial(generator.asend, sent)
+                step, given = generator.athrow, thrown
 
     return wrapper
 
@@ -374,11 +421,12 @@ def _is_closed_by_loop(error: BaseException) -> bool:
     with suppress(RuntimeError):  # there may be a loop of another kind
         task = loops.current_task()
         # Of `aclose()` itself, where the task of a program runs a coroutine.
-        return type(task.get_coro()).__name__ == "async_generator_athrow"
+        coroutine = None if task is None else task.get_coro()
+        return type(coroutine).__name__ == "async_generator_athrow"
     return False
 
 
-def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
+def _first_step(generator: AsyncGenerator[Any, Any], given: None) -> Any:
     """Start the inner generator unseen by the event loop.
 
     A loop that shuts down closes every generator it knows, all at once. It knows ours,
@@ -387,6 +435,6 @@ def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, None)
     try:
-        return generator.__anext__()
+        return generator.asend(given)
     finally:
         sys.set_asyncgen_hooks(*hooks)

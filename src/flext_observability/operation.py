@@ -1,5 +1,6 @@
 """What all calls of one decorated function share."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -66,6 +67,7 @@ class Operation:
             choose: Says how the function is called, at every exchange of the pipeline;
                 ``None`` without one.
         """
+        self._function = function
         self.name = name or _short_name(function)
         self.metric_name = legal_metric_name(metric_name or C.METRIC_OPERATION_DURATION)
         self.record_exception = record_exception
@@ -87,6 +89,20 @@ class Operation:
         self.lines: LineSink | None = None
         """Takes what is logged about calls, where the pipeline has such a thing."""
         runtime.follow(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Who sends a decorated function by value (joblib does, out of a main module)
+        # sends its operation too. The copy counts in the process that loads it.
+        make = functools.partial(
+            type(self),
+            metric_name=self.metric_name,
+            capture_args=self._capture,
+            record_exception=self.record_exception,
+            attributes=self.attributes,
+            kind=self.kind.name,
+            choose=self._choose,
+        )
+        return make, (self._function, self.name)
 
     def follow(self, pipeline: "Pipeline | None") -> None:
         """Take the pipeline of the moment, or none.

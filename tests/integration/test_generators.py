@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import random
+import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import copy_context
@@ -707,3 +708,51 @@ def test_concurrent_async_generators(server: Collector) -> None:
     assert len(server.spans("agen")) == 3
     for name in "abc":
         assert len({server.span(f"{name} {n}").parent_span_id for n in range(5)}) == 1
+
+
+class Item:
+    """Something large."""
+
+
+def seen(item: Item, log: list[weakref.ref[Item]]) -> Item:
+    """Note an item without keeping it."""
+    log.append(weakref.ref(item))
+    return item
+
+
+def test_items_are_not_kept() -> None:
+    """A suspended generator keeps neither what it gave, nor what it was given."""
+    log: list[weakref.ref[Item]] = []
+
+    @fo.flext_monitor_function
+    def items() -> Generator[Item, Item | None]:
+        while True:
+            yield seen(Item(), log)
+
+    running = items()
+    next(running)
+    running.send(seen(Item(), log))
+    next(running)
+    assert [ref() for ref in log] == [None] * len(log)
+    assert len(log) == 4
+
+
+def test_items_are_not_kept_asynchronously() -> None:
+    """Nor does a suspended async generator."""
+    log: list[weakref.ref[Item]] = []
+
+    @fo.flext_monitor_function
+    async def items() -> AsyncGenerator[Item, Item | None]:
+        while True:
+            yield seen(Item(), log)
+
+    async def main() -> None:
+        running = items()
+        await anext(running)
+        await running.asend(seen(Item(), log))
+        await anext(running)
+        assert [ref() for ref in log] == [None] * len(log)
+        assert len(log) == 4
+        await running.aclose()
+
+    run(main)

@@ -1,7 +1,10 @@
 """Bound instruments and metric entities."""
 
+import numbers
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -101,6 +104,53 @@ def test_metric_defaults_to_gauge(server: Collector) -> None:
     assert server.metric("exact").value == 1.5
 
 
+class Float32:
+    """A number of another library, such as NumPy's."""
+
+    def __init__(self, value: object) -> None:
+        self.value: Any = value
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+class Int64:
+    """A whole number of another library."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+
+class Text(str):
+    """A text of another library, all of whose values have such a method."""
+
+    __slots__ = ()
+
+    def __float__(self) -> float:
+        return 7.0
+
+
+@numbers.Complex.register
+class Complex64(Float32):
+    """A complex number, likewise."""
+
+
+@pytest.mark.parametrize("value", [Float32(1.5), Fraction(3, 2), Decimal("1.5")])
+def test_numbers_of_other_libraries(server: Collector, value: Any) -> None:
+    """Whatever is a number is a value, as it is for the instruments."""
+    made = fo.flext_create_metric("ratio", value).unwrap()
+    assert type(made.value) is (Decimal if isinstance(value, Decimal) else float)
+    rows: Any = Int64(3)
+    assert fo.FlextMetricsService().record_metric("rows", rows).unwrap().value == 3
+    fo.flext_gauge("same").set(value)
+    flush()
+    assert server.metric("ratio").value == server.metric("same").value == 1.5
+    assert server.metric("rows").value == 3
+
+
 def test_metric_names_are_made_legal(server: Collector) -> None:
     """Names that OTel refuses are bent, not lost."""
     fo.flext_create_metric("weiß nicht", 1).unwrap()
@@ -123,6 +173,14 @@ def test_metric_names_are_made_legal(server: Collector) -> None:
         ("n", float("inf"), "gauge", "Invalid metric value"),
         ("n", "7", "gauge", "Invalid metric value"),
         ("n", True, "gauge", "Invalid metric value"),
+        ("n", b"7", "gauge", "Invalid metric value"),
+        ("n", memoryview(b"7"), "gauge", "Invalid metric value"),
+        ("n", 7j, "gauge", "Invalid metric value"),
+        ("n", Text("7"), "gauge", "Invalid metric value"),
+        ("n", Complex64(7), "gauge", "Invalid metric value"),
+        ("n", Float32("no number"), "gauge", "Invalid metric value"),
+        ("n", Float32("nan"), "gauge", "Invalid metric value"),
+        ("n", Float32(-1), "counter", "Invalid metric value"),
         ("n", -1, "counter", "Invalid metric value"),
         ("n", -1, "histogram", "Invalid metric value"),
         ("n", 1, "meter", "Invalid metric type"),

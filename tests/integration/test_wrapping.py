@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import json
+import pickle
 import time
 import types
 import weakref
@@ -111,6 +112,78 @@ def test_awaitable_generator(handle: Handle) -> None:
     assert asyncio.run(main()) == 42
     assert only(handle).name == "answer"
     assert_nothing_current()
+
+
+def price(amount: int, rate: int = 2) -> int:
+    """Stand in the module as it is, so that pickle finds it."""
+    return amount * rate
+
+
+def sent_by_value(function: Any) -> Any:
+    """Give what joblib makes of a function of a main module in another process.
+
+    The code is taken as it is, and all that stands in the closure is pickled.
+    """
+    kept = [cell.cell_contents for cell in function.__closure__]
+    loaded = pickle.loads(pickle.dumps(kept))  # noqa: S301 - our own
+    closure = tuple(types.CellType(found) for found in loaded)
+    return types.FunctionType(function.__code__, function.__globals__, closure=closure)
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_function_sent_by_value(*, is_running: bool) -> None:
+    """A monitored function can be pickled by value; the copy records its calls."""
+    if is_running:
+        fo.setup("shop", exporters=["memory"])
+    metric = f"price_{is_running}"
+    monitored = fo.flext_monitor_function(
+        "price",
+        metric_name=metric,
+        capture_args=["amount", "rate"],
+        attributes={"currency": "EUR"},
+        kind="client",
+    )(price)
+    copied = sent_by_value(monitored)
+    fo.shutdown()
+    assert copied(2) == 4  # only counted
+    handle = fo.setup("shop", exporters=["memory"]).unwrap()
+    assert copied(3) == 6
+    assert monitored(4) == 8
+    first, second = spans(handle)
+    assert dict(first.attributes or {}) == {
+        **dict(second.attributes or {}),
+        "arg.amount": 3,
+    }
+    assert (first.attributes or {})["currency"] == "EUR"
+    assert (first.name, first.kind) == ("price", trace.SpanKind.CLIENT)
+    text = fo.FlextMetricsService().export_prometheus_format().unwrap()
+    assert f'{metric}_count{{flext_operation_name="price"}} 3.0' in text
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine", "generator"])
+def test_kinds_sent_by_value(handle: Handle, kind: str) -> None:
+    """So can coroutine functions and generators, with calls that were counted."""
+    functions: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+        "function": (price, lambda call: call),
+        "coroutine": (price_later, asyncio.run),
+        "generator": (prices, list),
+    }
+    function, run = functions[kind]
+    monitored = fo.flext_monitor_function("price")(function)
+    run(monitored(1))
+    copied = sent_by_value(monitored)
+    run(copied(1))
+    assert names(handle) == ["price", "price"]
+
+
+async def price_later(amount: int) -> int:
+    """Stand in the module as it is, so that pickle finds it."""
+    return amount
+
+
+def prices(amount: int) -> Iterator[int]:
+    """Stand in the module as it is, so that pickle finds it."""
+    yield amount
 
 
 class Greeter:

@@ -5,6 +5,7 @@ import contextvars
 import sys
 import threading
 import time
+from collections import UserDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -116,6 +117,13 @@ def test_context_takes_any_value(monitor: fo.FlextObservabilityMonitor) -> None:
     assert "any" not in (kept.spans[-1].attributes or {})
 
 
+class Keyless(UserDict[str, object]):
+    """Tags that cannot be told one by one."""
+
+    def keys(self) -> Any:
+        raise RuntimeError
+
+
 def test_record_metric(monitor: fo.FlextObservabilityMonitor) -> None:
     """The tag is the monitor's, whatever the caller says."""
     metric = monitor.record_metric(
@@ -125,6 +133,7 @@ def test_record_metric(monitor: fo.FlextObservabilityMonitor) -> None:
     assert monitor.record_metric("load", 1).unwrap().tags == {"service": "billing"}
     wrong: Any = 3
     assert monitor.record_metric("load", 1, tags=wrong).is_failure
+    assert monitor.record_metric("load", 1, tags=Keyless()).is_failure
     assert monitor.record_metric("", 1).is_failure
     assert monitor.metrics_summary().unwrap()["counters"] == {"invoices": 3}
 

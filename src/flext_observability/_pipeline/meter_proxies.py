@@ -1,6 +1,9 @@
 """The meter provider that OpenTelemetry is given once, its meters and instruments."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from types import BuiltinMethodType, MethodType
 from typing import Any, TypeVar
 
 from opentelemetry import metrics
@@ -17,6 +20,7 @@ from opentelemetry.metrics import (
 from opentelemetry.util.types import Attributes
 
 from ..locks import ForkSafeLock
+from ..own_log import WARNING, say
 from .exchange import Exchangeable, follow
 from .guards import (
     guarded_callback,
@@ -25,11 +29,14 @@ from .guards import (
     legal_measurement,
     legal_scope,
 )
+from .values import clean_number
 
 # The API exports no public name for the synchronous gauge.
 from opentelemetry.metrics import _Gauge as Gauge  # isort: skip
 
 _NO_METER = metrics.NoOpMeter("none")
+_MANY = 1000
+_PLAIN = (str, bytes, int, float, bool)
 
 
 class _Instrument:
@@ -164,7 +171,7 @@ class MeterProxy(metrics.Meter):
         self._arguments = arguments
         self._refuse = refuse
         self._lock = ForkSafeLock()
-        self._instruments: dict[str, _Instrument] = {}
+        self._instruments: dict[tuple[object, ...], _Instrument] = {}
         self._meter: metrics.Meter | None = None
 
     def follow(self, provider: metrics.MeterProvider | None) -> None:
@@ -180,13 +187,19 @@ class MeterProxy(metrics.Meter):
         # Equal instruments are one: code that makes its counter on every call must
         # not grow the process.
         arguments = legal_instrument(arguments)
-        key = f"{kind.__name__}{arguments}"
+        asked = arguments.get("callbacks")
+        callbacks = _listed(asked)
+        key = (
+            kind.__name__,
+            *(arguments[each] for each in ("name", "unit", "description")),
+            _bounds(arguments.get("explicit_bucket_boundaries_advisory")),
+            *map(_identity, callbacks),
+        )
         with self._lock:
             known = self._instruments.get(key)
             if isinstance(known, kind):
                 return known
-            callbacks = arguments.get("callbacks")
-            if callbacks is not None:
+            if asked is not None:
                 arguments["callbacks"] = [
                     guarded_callback(callback, self._refuse) for callback in callbacks
                 ]
@@ -279,6 +292,43 @@ class MeterProxy(metrics.Meter):
             unit=unit,
             description=description,
         )
+
+
+def _listed(given: Any) -> list[Any]:
+    """Give callbacks or bounds as a list; what is none is told, and lists nothing."""
+    try:
+        return list(islice(() if given is None else given, _MANY))
+    except Exception:  # noqa: BLE001 - hostile __iter__
+        kind = type(given).__name__
+        say(WARNING, "an instrument wants a list of callbacks or bounds, no %s", kind)
+        return []
+
+
+def _bounds(advisory: Any) -> tuple[object, ...] | None:
+    if advisory is None:
+        return None
+    return tuple(clean_number(bound) for bound in _listed(advisory))
+
+
+def _identity(callback: Any) -> object:
+    """Give what tells a callback apart from those that an instrument keeps alive.
+
+    A method is another object each time it is asked for, and so may a partial be. No
+    code of the program runs here, such as ``__eq__`` or ``__repr__``.
+    """
+    if type(callback) is MethodType:
+        return id(callback.__self__), id(callback.__func__)
+    if type(callback) is BuiltinMethodType:
+        return id(callback.__self__), callback.__name__
+    if type(callback) is partial:
+        given = (*callback.args, *callback.keywords.values())
+        function = _identity(callback.func)
+        return (function, *callback.keywords, *map(_value_or_id, given))
+    return id(callback)
+
+
+def _value_or_id(given: object) -> object:
+    return (type(given), given) if type(given) in _PLAIN else id(given)
 
 
 class MeterProviderProxy(Exchangeable[metrics.MeterProvider], metrics.MeterProvider):
