@@ -108,7 +108,16 @@ def open_spool(
 def _state_directory() -> Path:
     from platformdirs import user_state_path
 
-    return user_state_path("flext-observability", appauthor=False)
+    from .spool_directory import SpoolUnavailableError
+
+    try:
+        return user_state_path("flext-observability", appauthor=False)
+    except RuntimeError as error:  # a user without an entry or a home, as in containers
+        message = (
+            f"records cannot wait on disk: {error}; name a directory in spool_dir "
+            "(FLEXT_OBSERVABILITY_SPOOL_DIR)"
+        )
+        raise SpoolUnavailableError(message) from error
 
 
 def fingerprint(endpoints: Iterable[Endpoint]) -> str:
