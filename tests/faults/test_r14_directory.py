@@ -129,6 +129,7 @@ with fo.flext_span("op", {"n": 1}):
     pass
 fo.flush(10).unwrap()
 print(json.dumps([fo.status().durability, fo.status().durability_reason]))
+print(fo.setup(**fields, spool_dir="~/spool").error)
 """
 
 
@@ -136,8 +137,10 @@ def test_no_home(service: Service) -> None:
     """A user without home and entry, as in containers: memory, and what to set."""
     fields = {k: v for k, v in service.fields.items() if k != "spool_dir"}
     done = run_program(HOMELESS, json.dumps(fields)).ok()
-    durability, reason = json.loads(done.stdout)
+    durability, reason = json.loads(done.lines[0])
     assert durability == "memory"
+    assert "spool_dir" in done.lines[1]
+    assert "without ~" in done.lines[1]
     for words in ("home directory", "FLEXT_OBSERVABILITY_SPOOL_DIR"):
         assert words in reason
         assert words in done.stderr

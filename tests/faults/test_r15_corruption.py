@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from tests.faults.remains import (
     wait_until,
 )
 from tests.faults.server import FaultServer
+from tests.fixtures.library import assert_balanced
 from tests.fixtures.programs import clean_environment
 
 # Has no descriptor left at the moment a file of a dead process is opened first.
@@ -260,18 +262,45 @@ def test_a_disk_that_fails_for_a_moment(
     assert not ledger.dropped
 
 
+def test_a_bad_sector(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is never read again counts as damaged, and does not hold up the rest."""
+    # Half a minute otherwise, and no setting: nobody would know what to choose.
+    module = import_module("flext_observability._pipeline.process_directory")
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.1)
+    service.server.close_port()
+    service.set_up(durability="record")
+    for number in range(40):
+        with fo.flext_span("op", {"n": number, "fill": "x" * 15_000}):
+            pass
+    (folder,) = service.folders()
+    failing = FailingDisk(folder, bad_from=400_000)
+    monkeypatch.setattr(os, "pread", failing.pread)
+    service.server.open_port()
+    wait_until(lambda: fo.flush(0.1).success)
+    ledger = fo.status().signals["traces"]
+    assert_balanced()
+    count = len(service.server.numbers())
+    assert service.server.tally() == dict.fromkeys(range(count), 1)
+    assert (ledger.delivered, ledger.dropped) == (count, {"damaged": 40 - count})
+    assert 0 < count < 40
+
+
 class FailingDisk:
     """Reads as the system does, but for the segments of one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bad_from: int = 0) -> None:
         self.folder: Path | None = folder
         self.failures = 0
+        self._bad_from = bad_from
         self._pread = os.pread
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
         """Read, or fail as a bad sector does."""
-        path = Path(os.readlink(f"/proc/self/fd/{fd}"))  # noqa: PTH115 - no path yet
-        if path.parent == self.folder and path.suffix == ".seg":
+        if self.folder is not None and offset + size > self._bad_from:
+            inodes = {path.stat().st_ino for path in self.folder.glob("*.seg")}
+        else:
+            inodes = set[int]()
+        if os.fstat(fd).st_ino in inodes:
             self.failures += 1
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return self._pread(fd, size, offset)

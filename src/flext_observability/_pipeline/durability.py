@@ -110,14 +110,17 @@ def _state_directory() -> Path:
 
     from .spool_directory import SpoolUnavailableError
 
+    # In containers users often have neither a home nor an entry.
     try:
-        return user_state_path("flext-observability", appauthor=False)
-    except RuntimeError as error:  # a user without an entry or a home, as in containers
-        message = (
-            f"records cannot wait on disk: {error}; name a directory in spool_dir "
-            "(FLEXT_OBSERVABILITY_SPOOL_DIR)"
+        path = user_state_path("flext-observability", appauthor=False)
+    except RuntimeError:
+        path = None
+    if path is None or path.parts[0] == "~":  # what older releases give instead
+        raise SpoolUnavailableError(
+            "records cannot wait on disk: this user has no home directory; name a "
+            "directory in spool_dir (FLEXT_OBSERVABILITY_SPOOL_DIR)"
         )
-        raise SpoolUnavailableError(message) from error
+    return path
 
 
 def fingerprint(endpoints: Iterable[Endpoint]) -> str:
