@@ -157,7 +157,7 @@ audit-pydantic-v2: $(BIN)/python ## look for what Pydantic 2 gave up
 ##@ Operations
 .PHONY: observability-init observability-validate observability-test metrics-collect traces-start alerts-configure health-monitor monitoring-report
 observability-init: $(VENV)/.dev ## write missing configuration files of the stack
-	@$(BIN)/flext-observability init
+	@$(BIN)/flext-observability init --stack
 
 observability-validate: $(VENV)/.dev ## check configuration, rules, dashboards and the collector's file
 	@$(BIN)/python scripts/validate_stack.py

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 CONFIG = Path(__file__).parents[1] / "alertmanager/alertmanager.yml"
@@ -35,8 +36,17 @@ def main() -> int:
     try:
         with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - as above
             print(f"loaded by {address}")
-    except (urllib.error.URLError, OSError) as error:
-        return _said(f"Alertmanager at {address} does not load it: {error}")
+    except urllib.error.HTTPError as error:
+        with error:
+            why = error.read(1000).decode(errors="replace").strip() or error.reason
+        return _said(f"Alertmanager at {address} does not load it: {error.code} {why}")
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        why = getattr(reason, "strerror", None) or str(reason)
+        return _said(
+            f"cannot reach Alertmanager at {address}: {why.lower()}; start it "
+            "(make monitoring-setup), or set ALERTMANAGER_URL"
+        )
     return 0
 
 

@@ -1,6 +1,6 @@
 """Bring the figures of the fault tests into the table of docs/reliability.md.
 
-Usage: reliability_table.py FILE --date YYYY-MM-DD
+Usage: reliability_table.py FILE [--date YYYY-MM-DD]
 
 FILE is what the tests wrote where FLEXT_FIGURES told them, lines such as
 ``FIGURE R11 finished=20000 lost=0``. A suffix of the row, ``R11-batch``, names a case.
@@ -19,7 +19,9 @@ TABLE = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
 _FIGURE = re.compile(r"FIGURE (?P<row>[RS]\d+)(?:-(?P<case>\S+))? (?P<values>.+)")
 _PASSED = re.compile(r"passed=(\d+)/(\d+)")
 _NUMBER = re.compile(r"(?P<name>\w+)=(?P<value>[+-]?\d+(?:\.\d+)?)(?!\S)")
-_MANY = 8
+# More figures than that are shown as ranges, by mode.
+_MANY = 12
+_MODE = re.compile(r"(?<![a-z])(memory|batch|record)(?![a-z])")
 # The id and everything up to the last column, then that column.
 _ROW = re.compile(r"(\| (?P<id>[RS]\d+) \|.*\| ).*( \|)")
 
@@ -51,20 +53,31 @@ def read_figures(lines: Iterable[str]) -> dict[str, list[str]]:
 
 
 def condensed(figures: list[str]) -> list[str]:
-    """Give many figures as the least and the greatest of each number in them."""
+    """Give many figures as the least and the greatest of each number, by mode."""
     if len(figures) <= _MANY:
         return figures
+    modes: dict[str, list[str]] = {}
+    for figure in figures:
+        found = _MODE.search(figure)
+        modes.setdefault(found[1] if found else "", []).append(figure)
+    return [
+        (f"{mode}, " if mode else "") + f"{len(group)} figures: {ranges(group)}"
+        for mode, group in sorted(modes.items())
+    ]
+
+
+def ranges(figures: list[str]) -> str:
+    """Give the least and the greatest of each number in these figures."""
     values: dict[str, list[str]] = {}
     for name, value in _NUMBER.findall(" ".join(figures)):
         values.setdefault(name, []).append(value)
-    ranges = (
+    return " ".join(
         f"{name}={least}"
         if float(least) == float(greatest)
         else f"{name}={least}…{greatest}"
         for name, found in sorted(values.items())
         for least, greatest in [(min(found, key=float), max(found, key=float))]
     )
-    return [f"{len(figures)} figures: " + " ".join(ranges)]
 
 
 def with_figures(table: str, figures: dict[str, list[str]], date: str) -> str:
@@ -85,7 +98,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path, help="what FLEXT_FIGURES named")
     parser.add_argument(
-        "--date", required=True, type=dt.date.fromisoformat, help="YYYY-MM-DD"
+        "--date",
+        default=dt.datetime.now(dt.UTC).date(),
+        type=dt.date.fromisoformat,
+        help="of the run, YYYY-MM-DD (today)",
     )
     parser.add_argument("--table", type=Path, default=TABLE, help="another document")
     words = parser.parse_args()

@@ -33,11 +33,12 @@ _DEFAULT_SCHEMES = {"http": "http", "websocket": "ws"}
 class FlextASGIMiddleware:
     """Makes a SERVER span of every request and measures it.
 
-    The span continues the caller's trace and is current while the application runs; it
-    ends with the last byte of the response, background tasks not included. Its name
-    and ``http.route`` are the route's where the framework tells it (Starlette, FastAPI,
-    Litestar). The correlation id of the request, or else a new one, is answered in the
-    correlation header. A websocket is one span from handshake to close, not measured.
+    The span continues the caller's trace, if he is trusted, and is current while the
+    application runs; it ends with the last byte of the response, background tasks not
+    included. Its name and ``http.route`` are the route's where the framework tells it
+    (Starlette, FastAPI, Litestar). The correlation id of the request, or else a new
+    one, is answered in the correlation header. A websocket is one span from handshake
+    to close, not measured.
 
     Recent versions of FastAPI make a span of each request themselves. There is one all
     the same: around the whole application ours takes its place, and inside of it, by
@@ -54,7 +55,7 @@ class FlextASGIMiddleware:
         app: Any,
         *,
         excluded_paths: Iterable[str] = C.PROBE_PATHS,
-        trusts_callers: bool = True,
+        trusts_callers: bool | None = None,
     ) -> None:
         """Wrap an application.
 
@@ -63,8 +64,12 @@ class FlextASGIMiddleware:
             excluded_paths: Whole paths, or beginnings that end in ``*``. These requests
                 are served without a span and are not measured, and what the application
                 does meanwhile is in no trace; the correlation id is answered.
-            trusts_callers: ``False`` at a public edge: a request begins a trace of its
-                own, with a link to the caller's span, and has a new correlation id.
+            trusts_callers: Whether a request continues its caller's trace and keeps
+                his correlation id. If not, it begins a trace of its own, with a link to
+                the caller's span, and has a new id. By default callers on this machine
+                and in private networks are trusted, those from the internet are not.
+                Behind a proxy everybody comes from the proxy: ``False`` at a public
+                edge that has one.
         """
         self.app = cast("Application", app)
         self._is_left_out = left_out(excluded_paths)

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from logging import ERROR
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import trace
-from opentelemetry.context import attach, get_current
+from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Span
 from opentelemetry.util.types import AnyValue
 
@@ -34,16 +34,33 @@ if TYPE_CHECKING:
 _clock_ns = time.perf_counter_ns
 # Compared by identity; as a plain type it narrows nothing for type checkers.
 _RESULT: type[object] = FlextResult
+CallT = TypeVar("CallT", bound="Call")
 
 
 def begin(
     operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> "Call | CountedCall":
     """Start a call; one that no pipeline can take is only counted."""
+    return _begin(Call, operation, args, kwargs)
+
+
+def begin_steps(
+    operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> "SteppedCall | CountedCall":
+    """Start the call of a generator, as :func:`begin` does others."""
+    return _begin(SteppedCall, operation, args, kwargs)
+
+
+def _begin(
+    make: Callable[[Operation, Mapping[str, AnyValue]], CallT],
+    operation: Operation,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> "CallT | CountedCall":
     if not runtime.is_running():
         return CountedCall(operation)
     try:
-        return Call(operation, operation.captured(args, kwargs))
+        return make(operation, operation.captured(args, kwargs))
     except Exception:  # noqa: BLE001 - telemetry never stops the host's call
         return CountedCall(operation)
 
@@ -77,14 +94,7 @@ class CountedCall:
 class Call:
     """One call under way: a current span and a running clock."""
 
-    __slots__ = (
-        "_attached",
-        "_operation",
-        "_span",
-        "_started_ns",
-        "_suspended",
-        "_token",
-    )
+    __slots__ = ("_attached", "_operation", "_span", "_started_ns", "_token")
 
     def __init__(
         self, operation: Operation, attributes: Mapping[str, AnyValue]
@@ -93,20 +103,17 @@ class Call:
         self._span = runtime.tracer().start_span(
             operation.name, kind=operation.kind, attributes=dict(attributes)
         )
-        self._suspended = trace.set_span_in_context(self._span)
-        self._attached = self._suspended
+        self._attached: Context | None = None
         self._token: object = None
         self._started_ns = time.perf_counter_ns()
 
     def resume(self) -> None:
-        """Make the span current, with what was current when the call was suspended."""
-        self._attached = self._suspended
+        """Make the span current."""
+        self._attached = trace.set_span_in_context(self._span)
         self._token = attach(self._attached)
 
-    def suspend(self) -> None:
-        """Give the caller back his context; keep ours for the next :meth:`resume`."""
-        self._suspended = get_current()
-        restore(self._token, self._suspended)
+    def _leave(self) -> None:
+        restore(self._token, self._attached)
 
     def succeed(self, value: object = None) -> None:
         """End a call that returned."""
@@ -123,12 +130,16 @@ class Call:
         # Telemetry never stops the host's call, nor replaces its exception.
         with suppress(Exception):
             failure = judge()
-            # Inside the span, which the histogram may keep as an exemplar.
-            self._operation.count(duration_ns, failure.error_type if failure else "")
+            # The histogram may keep the span as an exemplar.
+            self._operation.count(
+                duration_ns,
+                failure.error_type if failure else "",
+                trace.set_span_in_context(self._span),
+            )
             self._record(failure, duration_ns / 1e9)
         with suppress(Exception):
             self._span.end(ended_ns)
-        restore(self._token, self._attached)
+        self._leave()
 
     def _record(self, failure: Failure | None, duration_s: float) -> None:
         operation = self._operation
@@ -137,6 +148,73 @@ class Call:
                 self._span, failure, record_exception=operation.record_exception
             )
         _log_outcome(operation, self._span, duration_s, failure)
+
+
+class SteppedCall(Call):
+    """The call of a generator, whose span is current only while the generator runs.
+
+    Between its steps this one span is taken out of the current context. What else the
+    generator attached belongs to the program and stays there: its caller may count on
+    it, as the block of a context manager does. That takes no tokens, which would be of
+    no use where another thread or task takes the next step.
+    """
+
+    __slots__ = (
+        *("_before", "_inside", "_is_current", "_is_elsewhere", "_outside"),
+        "_with_span",
+    )
+
+    def __init__(
+        self, operation: Operation, attributes: Mapping[str, AnyValue]
+    ) -> None:
+        super().__init__(operation, attributes)
+        # What is current in the generator and to its caller, as the last step left it.
+        self._inside: Context = Context()
+        self._outside: Context = self._inside
+        # The context to which our span was added, and what that gave.
+        self._before: Context = self._inside
+        self._with_span: Context = self._inside
+        # Whether our span is the current one inside; the program may have its own.
+        self._is_current = True
+        # Whether the caller's context knows nothing of what is current inside.
+        self._is_elsewhere = False
+
+    def resume(self) -> None:
+        """Make current what was current when the last step ended."""
+        current = get_current()
+        if current is not self._outside:
+            # Another thread or task takes the step. Where the program had a span of its
+            # own current, that goes on, and the caller gets his whole context back.
+            self._outside = current
+            self._is_elsewhere = not self._is_current
+            if self._is_current:
+                self._before = current
+                self._with_span = trace.set_span_in_context(self._span, current)
+                self._inside = self._with_span
+        attach(self._inside)
+
+    def suspend(self) -> None:
+        """Take the span out of the current context."""
+        current = get_current()
+        self._is_current = trace.get_current_span(current) is self._span
+        if current is not self._inside and not self._is_elsewhere:
+            self._outside = self._without_span(current)
+        self._inside = current
+        attach(self._outside)
+
+    def _leave(self) -> None:
+        self.suspend()
+
+    def _without_span(self, context: Context) -> Context:
+        if context is self._with_span:
+            return self._before
+        if not self._is_current:
+            return context
+        above = trace.get_current_span(self._before)
+        context = trace.set_span_in_context(above, context)
+        if above is not trace.INVALID_SPAN:
+            return context
+        return Context({k: v for k, v in context.items() if v is not above})
 
 
 def finish(
@@ -289,7 +367,7 @@ def _log_outcome(
     }
     if failure is None:
         body, event = f"{operation.name} completed", C.EVENT_OPERATION_COMPLETED
-        _emit("DEBUG", body, attributes, event)
+        _emit("DEBUG", body, attributes, event, span)
         return
     attributes[C.ATTR_ERROR_TYPE] = failure.error_type
     attributes[C.ATTR_ERROR_CATEGORY] = failure.category.value
@@ -302,7 +380,7 @@ def _log_outcome(
         lines.put_event(ERROR, body, attributes, event, captured, span)
     else:
         attributes |= {} if captured is None else captured.attributes()
-        _emit("ERROR", body, attributes, event)
+        _emit("ERROR", body, attributes, event, span)
 
 
 def _is_debug() -> bool:
@@ -310,11 +388,14 @@ def _is_debug() -> bool:
     return config is not None and config.log_level == "DEBUG"
 
 
-def _emit(level: str, body: str, attributes: dict[str, AnyValue], event: str) -> None:
+def _emit(
+    level: str, body: str, attributes: dict[str, AnyValue], event: str, span: Span
+) -> None:
     from opentelemetry._logs import SeverityNumber
 
     runtime.otel_logger().emit(
         timestamp=time.time_ns(),
+        context=trace.set_span_in_context(span),
         severity_number=SeverityNumber[level],
         severity_text=level,
         body=body,

@@ -86,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         help="send what dead processes of a service left on disk",
         description="Send the records that processes of a service left on disk. Give "
         "its settings: OTEL_* and FLEXT_OBSERVABILITY_* variables count here too.",
+        epilog="Exit code: 0 when nothing waits any more, also when nothing did; 1 "
+        "when records still wait or were refused, and when that service never left "
+        "any for that endpoint. What a living process holds, it sends itself.",
     )
     drain.add_argument("service", help="service.name of those processes")
     drain.add_argument("--endpoint", metavar="URL", help="their collector")

@@ -1,6 +1,6 @@
 """Settings as users see them: every field, its type, and what is wrong with a value."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
@@ -9,10 +9,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FieldSerializationInfo,
     ModelWrapValidatorHandler,
     PrivateAttr,
     SecretStr,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -24,6 +26,7 @@ from .connection import (
     checked_header,
     checked_pem,
     checked_web_address,
+    shown_address,
 )
 from .constants import FlextObservabilityConstants as C
 from .environment import (
@@ -36,6 +39,8 @@ from .environment import (
     variable_value,
 )
 from .result import FlextResult
+from .secret_names import Secrecy, SecretNames
+from .secret_text import REDACTED, usual_text
 from .setting_rules import SETTINGS, absolute, are_buckets, is_token, protocol_name
 from .settings import (
     InForce,
@@ -67,12 +72,25 @@ def _protocol(value: object) -> object:
     return protocol_name(value) if isinstance(value, str) else value
 
 
+def _revealed(value: object) -> object:
+    """Take what ``model_dump()`` hides in the place of what it was made from."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, dict):
+        pairs = cast("dict[object, object]", value)
+        return {name: _revealed(each) for name, each in pairs.items()}
+    return value
+
+
+Address = Annotated[str | None, BeforeValidator(_revealed)]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
 ]
 # Inside an application's own settings, too, a variable is read as ours are: no JSON.
 TextList = Annotated[list[str], NoDecode, BeforeValidator(from_list)]
-TextPairs = Annotated[Attributes, NoDecode, BeforeValidator(from_pairs)]
+TextPairs = Annotated[
+    Attributes, NoDecode, BeforeValidator(from_pairs), BeforeValidator(_revealed)
+]
 SecretPairs = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(from_pairs)]
 NumberList = Annotated[list[float], NoDecode, BeforeValidator(from_list)]
 
@@ -106,6 +124,12 @@ class FlextObservabilityConfig(BaseModel):
     ``FLEXT_OBSERVABILITY_<FIELD>``, ``OBSERVABILITY_<FIELD>``, ``FLEXT_LOG_LEVEL`` and
     ``FLEXT_ENVIRONMENT``, the ``OTEL_*`` variables of the OpenTelemetry specification,
     the default.
+
+    Secrets are shown nowhere: ``headers``, ``server_token``, credentials in URLs, and
+    ``resource_attributes`` that redaction would take. Text and JSON say ``[redacted]``
+    or asterisks; ``model_dump()`` gives ``SecretStr``, from which
+    ``model_validate()`` makes the same settings again. The attributes, ``vars()`` and
+    iteration give URLs and resource attributes as they are.
     """
 
     model_config = ConfigDict(
@@ -127,12 +151,11 @@ class FlextObservabilityConfig(BaseModel):
         "Further resource attributes.",
         "Give a dict, or key=value,key=value in a variable.",
     )
-    endpoint: str | None = _setting(
+    endpoint: Address = _setting(
         "endpoint",
         "Collector for all signals; gRPC to localhost:4317 when unset.",
         "Give a URL such as http://localhost:4317 (gRPC) "
         "or http://localhost:4318 (HTTP).",
-        repr=False,
     )
     protocol: Annotated[
         Literal["grpc", "http/protobuf"] | None, BeforeValidator(_protocol)
@@ -277,22 +300,20 @@ class FlextObservabilityConfig(BaseModel):
         "Further regular expressions of secret text.",
         "Give a list of legal regular expressions.",
     )
-    alertmanager_url: str | None = _setting(
+    alertmanager_url: Address = _setting(
         "alertmanager_url",
         "Alertmanager that processed alerts are posted to.",
         "Give a URL such as http://localhost:9093.",
-        repr=False,
     )
     alert_resend_s: float = _setting(
         "alert_resend_s",
         "Seconds between two posts of an alert that lasts.",
         "Give seconds from 1 to 3600.",
     )
-    push_gateway_url: str | None = _setting(
+    push_gateway_url: Address = _setting(
         "push_gateway_url",
         "Prometheus Pushgateway that metrics are pushed to.",
         "Give a URL such as http://localhost:9091.",
-        repr=False,
     )
     service_discovery_dir: Path | None = _setting(
         "service_discovery_dir",
@@ -334,7 +355,7 @@ class FlextObservabilityConfig(BaseModel):
     )
     server_token: SecretStr | None = _setting(
         "server_token",
-        "Bearer token of the operations server; secret.",
+        "Bearer token of the operations server and of the metrics page; secret.",
         "Give printable ASCII without spaces.",
     )
     server_allowed_hosts: TextList = _setting(
@@ -444,6 +465,48 @@ class FlextObservabilityConfig(BaseModel):
         """Check the settings once more, as entities do; they were checked when made."""
         return FlextResult[None].ok(None)
 
+    # -- as people see it
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Give what ``repr`` and ``str`` show, without secrets."""
+        for name, value in super().__repr_args__():
+            if name in _ADDRESSES and isinstance(value, str):
+                yield name, shown_address(value)
+            elif name == "resource_attributes" and isinstance(value, dict):
+                yield name, self._without_secrets(cast("Attributes", value))
+            else:
+                yield name, value
+
+    @field_serializer(*_ADDRESSES)
+    def _hide_address(self, address: str | None, info: FieldSerializationInfo) -> Any:
+        return (
+            address
+            if address is None
+            else _hidden(address, shown_address(address), info)
+        )
+
+    @field_serializer("resource_attributes")
+    def _hide_attributes(
+        self, attributes: Attributes, info: FieldSerializationInfo
+    ) -> Any:
+        shown = self._without_secrets(attributes)
+        return {
+            name: _hidden(value, shown[name], info)
+            for name, value in attributes.items()
+        }
+
+    def _without_secrets(self, attributes: Attributes) -> Attributes:
+        """Give attributes as they leave the process."""
+        names = SecretNames(self.redact_keys)
+        made: Attributes = {}
+        for name, value in attributes.items():
+            if isinstance(value, bool) or names.secrecy_of(name) is Secrecy.NOTHING:
+                is_text = isinstance(value, str)
+                made[name] = usual_text().redacted(str(value)) if is_text else value
+            else:
+                made[name] = REDACTED
+        return made
+
     # -- the pipeline's own form
 
     def settings(self) -> Settings:
@@ -490,6 +553,13 @@ class FlextObservabilityConfig(BaseModel):
     def reset_global_instance(cls) -> None:
         """Forget the settings in force; the next use reads the environment again."""
         InForce.settings = FlextObservabilityConfig._shown = None
+
+
+def _hidden(value: object, shown: object, info: FieldSerializationInfo) -> object:
+    """Give for a dump what is shown, or the value behind a ``SecretStr``."""
+    if shown == value or info.mode == "json":
+        return shown
+    return SecretStr(str(value))
 
 
 # -- from bad input to a message

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .secret_text import REDACTED, usual_text
+
 # Compiled by whoever needs it first; most programs set no header.
 _HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}"
 
@@ -110,3 +112,15 @@ def checked_web_address(address: str) -> str:
         message = "must be a URL without query and fragment"
         raise ValueError(message)
     return address.rstrip("/")
+
+
+def shown_address(address: str) -> str:
+    """Give a URL as people may see it: without credentials, wherever they stand."""
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+    except ValueError:
+        return REDACTED  # who knows what it is
+    user, at, _ = parts.netloc.rpartition("@")
+    if at:
+        address = address.replace(f"{user}@", f"{REDACTED}@", 1)
+    return usual_text().redacted(address)

@@ -4,15 +4,15 @@ The only module that reads untrusted headers. It knows neither configuration nor
 running pipeline: header name and propagator are arguments.
 """
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextvars import Context as VariableContext
 from contextvars import ContextVar, Token
 from types import MappingProxyType
-from typing import cast
+from typing import ParamSpec, TypeVar, cast
 from uuid import uuid4
 
 from opentelemetry import baggage, trace
-from opentelemetry.context import Context, detach, get_current
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.propagators.textmap import (
     CarrierT,
     Getter,
@@ -24,6 +24,9 @@ from opentelemetry.propagators.textmap import (
 from opentelemetry.util.types import AnyValue
 
 from .constants import FlextObservabilityConstants
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # "" means unset. A default keeps `get` free of exceptions on the hot path.
 correlation_id_variable: ContextVar[str] = ContextVar(
@@ -130,6 +133,43 @@ def restore(token: object, set_here: object = None) -> None:
             switch.var.set(switch.old_value)
         elif is_ours:  # it was never set before: what it is where nothing is set
             switch.var.set(VariableContext().run(switch.var.get))
+
+
+class OwnContext:
+    """Our part of the current context, to run something with it elsewhere or later.
+
+    That is the current span and baggage, the correlation id and a monitor's attributes.
+    A copy of the whole context would bring the program's variables along, and keep
+    from everybody else what is set inside.
+    """
+
+    __slots__ = ("_attributes", "_context", "_correlation_id")
+
+    def __init__(self) -> None:
+        self._take()
+
+    def _take(self) -> None:
+        self._context = get_current()
+        self._correlation_id = correlation_id_variable.get()
+        self._attributes = attributes_variable.get()
+
+    def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function with it, as ``contextvars.Context.run`` does.
+
+        What the function changes of it is there again in the next run, and never seen
+        outside.
+        """
+        tokens = (
+            attach(self._context),
+            correlation_id_variable.set(self._correlation_id),
+            attributes_variable.set(self._attributes),
+        )
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._take()
+            for token in tokens:
+                restore(token)
 
 
 def read_headers(headers: object) -> dict[str, str]:

@@ -223,11 +223,20 @@ def setup(
         message = f"Invalid configuration: {error}"
         result = FlextResult[FlextObservability].fail(message, exception=error)
     except Exception as error:  # noqa: BLE001 - the host runs on without telemetry
-        message = f"setup failed: {type(error).__name__}: {error}"
-        result = FlextResult[FlextObservability].fail(message, exception=error)
+        result = FlextResult[FlextObservability].fail(_told(error), exception=error)
     if result.is_failure:
         say(ERROR, "%s", result.error)
     return result
+
+
+def _told(error: Exception) -> str:
+    """Say why; what the SDK has against a variable begins with its name."""
+    text = str(error)
+    if isinstance(error, ValueError) and text.startswith("OTEL_"):
+        variable, _, reason = text.partition(" ")
+        fix = "Correct the variable or unset it."
+        return f"Invalid configuration: {variable}: {reason}. {fix}"
+    return f"setup failed: {type(error).__name__}: {text}"
 
 
 def _fields_set(config: object) -> dict[str, object]:
@@ -236,9 +245,11 @@ def _fields_set(config: object) -> dict[str, object]:
         return {}
     names: object = getattr(config, "model_fields_set", None)
     if not isinstance(names, set):
+        # Of a mapping of settings, any value may be a secret.
+        shown = short_repr(config) if isinstance(config, str) else type(config).__name__
         message = (
             "config: must be a FlextObservabilityConfig or ObservabilitySettings, got "
-            f"{short_repr(config)}. Give single settings as keywords of setup()."
+            f"{shown}. Give single settings as keywords of setup()."
         )
         raise FlextObservabilityConfigurationError(message)
     # What OTEL_* said is weaker than an argument, and is read again anyway.
@@ -364,7 +375,8 @@ def flush(timeout_s: float = 5.0) -> FlextResult[None]:
         for signal, count in left.items()
     )
     told = ", ".join(filter(None, (told, untold)))
-    why = pipeline.notices.last_error
+    untold_why = pipeline.outlets.why_untold if untold else ""
+    why = "; ".join(filter(None, (pipeline.why_undelivered(left), untold_why)))
     message = f"not delivered within {timeout_s:g} s: {told} are pending"
     return FlextResult[None].fail(
         f"{message} ({why})" if why else message,

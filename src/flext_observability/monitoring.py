@@ -6,6 +6,7 @@ import sys
 import time
 import types
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import runtime
@@ -18,6 +19,7 @@ from .calls import (
     CountedCall,
     abandon,
     begin,
+    begin_steps,
     call_otherwise,
     count_call,
     finish,
@@ -65,8 +67,11 @@ def flext_monitor_function(
 
     Works on functions, coroutine functions, generators, async generators, methods,
     static and class methods, and keeps kind, signature and metadata. The value comes
-    back unchanged, an exception is re-raised as the same object. The span of a
-    generator lasts until the generator ends and is current only while it runs.
+    back unchanged, an exception is re-raised as the same object.
+
+    The span of a generator lasts until the generator ends and is current only while it
+    runs, never for its caller. What the generator itself makes current across a
+    ``yield``, baggage or a span of its own, its caller sees as without the decorator.
 
     Use it bare or with arguments: ``@flext_monitor_function``,
     ``@flext_monitor_function("place_order", kind="server")``.
@@ -267,7 +272,7 @@ def _wrap_generator(
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         generator = function(*args, **kwargs)  # wrong arguments begin no call
-        call = begin(operation, args, kwargs)
+        call = begin_steps(operation, args, kwargs)
         # What the caller did last: sent a value, threw an exception, or closed.
         step: Callable[[], Any] = functools.partial(next, generator)
         while True:
@@ -311,7 +316,7 @@ def _wrap_async_generator(
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         generator = function(*args, **kwargs)  # wrong arguments begin no call
-        call = begin(operation, args, kwargs)
+        call = begin_steps(operation, args, kwargs)
         step: Callable[[], Any] = functools.partial(_first_step, generator)
         while True:
             call.resume()
@@ -321,7 +326,7 @@ def _wrap_async_generator(
                 call.succeed()
                 return
             except BaseException as error:
-                call.fail(error)
+                _end(call, error)
                 raise
             call.suspend()
             try:
@@ -345,9 +350,32 @@ async def _aclose(
     try:
         await generator.aclose()
     except BaseException as error:
-        call.fail(error)
+        _end(call, error)
         raise
     call.succeed()
+
+
+def _end(call: Call | CountedCall, error: BaseException) -> None:
+    """End the call of an async generator that an exception has left.
+
+    It failed, unless somebody closed it and the program ended meanwhile: the loop
+    cancels the task in which it closes a generator that was left early.
+    """
+    if isinstance(error, GeneratorExit) or _is_closed_by_loop(error):
+        call.succeed()
+    else:
+        call.fail(error)
+
+
+def _is_closed_by_loop(error: BaseException) -> bool:
+    loops = sys.modules.get("asyncio")
+    if loops is None or not isinstance(error, loops.CancelledError):
+        return False
+    with suppress(RuntimeError):  # there may be a loop of another kind
+        task = loops.current_task()
+        # Of `aclose()` itself, where the task of a program runs a coroutine.
+        return type(task.get_coro()).__name__ == "async_generator_athrow"
+    return False
 
 
 def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:

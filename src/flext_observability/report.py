@@ -33,7 +33,7 @@ class FlextObservabilityStatus:
     signals: "Mapping[str, SignalLedger]" = field(default_factory=dict[str, Any])
     """The ledger of ``traces``, ``metrics`` and ``logs``, in records."""
     last_error: str | None = None
-    """The last trouble with delivery, if there was any."""
+    """The last trouble with delivery; else with Alertmanager, Pushgateway and such."""
     spool_bytes: int = 0
     """Bytes on disk that wait for delivery."""
     outlets: "Mapping[str, SignalLedger]" = field(default_factory=dict[str, Any])
@@ -62,20 +62,20 @@ def status_of(pipeline: "Pipeline", *, running: bool) -> FlextObservabilityStatu
     return FlextObservabilityStatus(
         running=running,
         service_name=str(pipeline.resource.attributes.get("service.name", "")),
-        endpoint=None if first is None else _base_url(first.shown, first.protocol),
+        endpoint=None if first is None else base_url(first.shown, first.protocol),
         protocol=None if first is None else first.protocol,
         durability="memory" if spool is None else spool.durability,
         durability_reason=pipeline.durability_reason or "",
         spool_dir=None if directory is None else str(directory),
         signals=pipeline.snapshot(),
-        last_error=pipeline.notices.last_error,
+        last_error=pipeline.notices.last_error or pipeline.outlets.notices.last_error,
         spool_bytes=0 if spool is None else spool.size_bytes,
         outlets=pipeline.outlets.snapshot(),
         problems=pipeline.problems if running else (),
     )
 
 
-def _base_url(url: str, protocol: str) -> str:
+def base_url(url: str, protocol: str) -> str:
     """Show the endpoint as it is configured, without a signal's path."""
     if protocol == "grpc":
         return url

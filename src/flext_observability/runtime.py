@@ -19,13 +19,14 @@ from ._pipeline.operations import OperationTotals
 from .constants import DropReason, Signal
 from .constants import FlextObservabilityConstants as C
 from .locks import ForkSafeLock, renew_all
-from .own_log import WARNING, say
+from .own_log import ERROR, WARNING, say
 from .report import FlextObservabilityStatus, no_ledgers, status_of
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger, LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.trace import Tracer, TracerProvider
 
     from ._pipeline.log_bridge import LogBridge
@@ -81,6 +82,7 @@ class _State:
         self._proxies: Any = None
         self.kept: dict[str, Any] = {}  # our own tracer, logger and histograms
         self._closed: Pipeline | None = None
+        self._are_providers_installed = False
         self._hooked = False
         # In a forked child: the parent's pipeline, and for good, because letting go
         # of its gRPC channel would touch threads that do not exist here.
@@ -90,6 +92,7 @@ class _State:
         self.surface: Surface | None = None
         # Who shows all metrics; while there is one, pipelines have them at hand.
         self._viewers: WeakSet[Any] = WeakSet()
+        self._watchers: WeakSet[Any] = WeakSet()
         self._followers_lock = ForkSafeLock()
         self._followers: WeakSet[Follower] = WeakSet()
 
@@ -144,8 +147,12 @@ class _State:
     # -- life
 
     def apply(self, config: "Settings", extras: "Extras") -> None:
-        """Build the pipeline of these settings and put it in place of the old one."""
-        from ._pipeline.providers import build_pipeline, release_readers
+        """Build the pipeline of these settings and put it in place of the old one.
+
+        Raises:
+            Exception: It came to nothing; what was in force still is.
+        """
+        from ._pipeline.providers import release_readers
         from .settings import InForce
 
         key = (repr(_comparable(config)), extras)
@@ -155,26 +162,62 @@ class _State:
         if former is not None:
             known = former.extras.metric_readers
             release_readers([r for r in extras.metric_readers if r in known])
+        pipeline: Pipeline | None = None
         try:
             self._show(config)  # first: a port in use leaves nothing behind
-            pipeline = build_pipeline(
-                config, extras, before_collection=measurements.collect
-            )
+            pipeline = self._build(config, extras)
+            if former is not None:
+                pipeline.carry_on(former)
             pipeline.start(former)
+            self._put_in_force(pipeline)
         except Exception:
+            self._go_back(former, pipeline)
             self._restore_readers(former, extras)
-            with suppress(Exception):
-                self._show(None if former is None else former.config)
             raise
-        self._exchange(pipeline)
         self._key = key
         InForce.settings = config
-        self._listen(config)
-        self._hook_process()
         if former is not None:
-            former.hand_over(pipeline)
-            deadline = time.monotonic() + former.config.exit_budget_s
-            former.close(deadline, successor=extras)
+            _retire(former, pipeline)
+
+    def _build(
+        self, config: "Settings", extras: "Extras", resource: "Resource | None" = None
+    ) -> "Pipeline":
+        from ._pipeline.process_globals import global_propagator
+        from ._pipeline.providers import build_pipeline
+
+        global_propagator()  # first: what is loaded later may import its module
+        return build_pipeline(
+            config,
+            extras,
+            resource,
+            meter_provider=self.meter_provider(),
+            before_collection=measurements.collect,
+        )
+
+    def _put_in_force(self, pipeline: "Pipeline") -> None:
+        # Without an inner provider they do nothing, so they may stay if the rest fails.
+        if not self._are_providers_installed:
+            from ._pipeline.process_globals import install_providers
+
+            install_providers(self.proxies())
+            self._are_providers_installed = True
+        self._exchange(pipeline)
+        self._listen(pipeline.config)
+        self._hook_process()
+
+    def _go_back(self, former: "Pipeline | None", failed: "Pipeline | None") -> None:
+        """Undo a setup that came to nothing; what was in force stays."""
+        with suppress(Exception):
+            if failed is not None and self.pipeline is failed:
+                self._exchange(former)
+                if former is None:
+                    self._stop_listening()
+                else:
+                    self._listen(former.config)
+        with suppress(Exception):
+            self._show(None if former is None else former.config)
+        if failed is not None:
+            failed.let_go(time.monotonic())
 
     def _restore_readers(self, former: "Pipeline | None", extras: "Extras") -> None:
         """Give the caller's readers back after a setup that came to nothing."""
@@ -202,9 +245,22 @@ class _State:
         if pipeline is not None:
             pipeline.open_page()
 
+    def keep_recent(self, watcher: object) -> None:
+        """Have the newest spans and log records at hand, in later pipelines too.
+
+        Args:
+            watcher: Who shows them; it counts while it lives.
+        """
+        self._watchers.add(watcher)
+        pipeline = self.pipeline
+        if pipeline is not None:
+            pipeline.recent.is_kept = True
+
     def _exchange(self, pipeline: "Pipeline | None") -> None:
-        if pipeline is not None and self._viewers:
-            pipeline.open_page()
+        if pipeline is not None:
+            pipeline.recent.is_kept = bool(self._watchers)
+            if self._viewers:
+                pipeline.open_page()
         tracers, meters, loggers = self.proxies()
         self.pipeline = pipeline
         # Metrics first: an instrument may be used by what starts a span.
@@ -222,7 +278,7 @@ class _State:
         self._tell_followers(pipeline)
         if self._bridge is not None:
             self._bridge.lines = None if pipeline is None else pipeline.lines
-        self._install_globals(pipeline)
+        self._exchange_propagator(pipeline)
 
     def _tell_followers(self, pipeline: "Pipeline | None") -> None:
         with self._followers_lock:
@@ -234,46 +290,15 @@ class _State:
             self._followers.add(follower)
             follower.follow(self.pipeline)
 
-    def _install_globals(self, pipeline: "Pipeline | None") -> None:
-        from opentelemetry import propagate
+    def _exchange_propagator(self, pipeline: "Pipeline | None") -> None:
+        from ._pipeline.process_globals import exchange_propagator
 
-        if pipeline is None:
-            if self._former_propagator is not None:
-                propagate.set_global_textmap(self._former_propagator)
-                self._former_propagator = None
-            return
-        if self._former_propagator is None:
-            self._former_propagator = propagate.get_global_textmap()
-        propagate.set_global_textmap(pipeline.propagator)
-        if not self._hooked:
-            self._install_providers()
-
-    def _install_providers(self) -> None:
-        from opentelemetry import _logs, metrics, trace
-
-        for setter, getter, provider in zip(
-            (
-                trace.set_tracer_provider,
-                metrics.set_meter_provider,
-                _logs.set_logger_provider,
-            ),
-            (
-                trace.get_tracer_provider,
-                metrics.get_meter_provider,
-                _logs.get_logger_provider,
-            ),
-            self.proxies(),
-            strict=True,
-        ):
-            if not _is_set_by_another(getter()):
-                cast("Callable[[Any], None]", setter)(provider)
-                continue
-            say(
-                WARNING,
-                "another %s was installed before setup(); telemetry made through "
-                "plain OpenTelemetry calls goes there, ours goes to our pipeline",
-                type(getter()).__name__,
-            )
+        if pipeline is not None:
+            former = exchange_propagator(pipeline.propagator)
+            self._former_propagator = self._former_propagator or former
+        elif self._former_propagator is not None:
+            exchange_propagator(self._former_propagator)
+            self._former_propagator = None
 
     def _listen(self, config: "Settings") -> None:
         """Bridge standard logging and carry context into thread pools."""
@@ -301,10 +326,10 @@ class _State:
     def _handle_signals(self) -> None:
         from .termination import TerminationHandler
 
-        handler = TerminationHandler(self._secure)
-        if handler.install():
-            self._termination = handler
-        else:
+        # Known before it is complete, so that half of it can be undone.
+        self._termination = TerminationHandler(self._secure)
+        if not self._termination.install():
+            self._termination = None
             say(
                 WARNING,
                 "handle_signals has no effect: setup() must be called in the main "
@@ -331,6 +356,13 @@ class _State:
             self._bridge.remove()
             self._bridge = None
 
+    def _stop_listening(self) -> None:
+        self._stop_bridge()
+        if self._undo_executors is not None:
+            self._undo_executors()
+            self._undo_executors = None
+        self._stop_handling_signals()
+
     def _hook_process(self) -> None:
         if self._hooked:
             return
@@ -342,6 +374,10 @@ class _State:
         _end_multiprocessing_children()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=_end_multiprocessing_children)
+        if "uwsgi" in sys.modules:  # it is there inside uWSGI alone
+            from ._pipeline.uwsgi_forks import hook_uwsgi_forks
+
+            hook_uwsgi_forks()
 
     def exit(self, deadline: float) -> None:
         """Close the pipeline at the end of the program.
@@ -365,11 +401,7 @@ class _State:
         pipeline = self.live()
         if pipeline is None:
             return ""
-        self._stop_bridge()
-        if self._undo_executors is not None:
-            self._undo_executors()
-            self._undo_executors = None
-        self._stop_handling_signals()
+        self._stop_listening()
         with suppress(Exception):
             self._show(None)
         pipeline.close(deadline)
@@ -422,31 +454,44 @@ class _State:
 
     def _awakened(self, proxy: Any) -> Any:
         self._awake()
+        if proxy.inner is None:  # it came to nothing
+            from ._pipeline.process_globals import idle_provider
+
+            return idle_provider(proxy)
         return proxy.inner
 
     def _awake(self) -> None:
-        from ._pipeline.providers import build_pipeline, release_readers
-        from ._pipeline.resource import is_instance_stated, renewed_resource
-
         with self.lock:
             if not self.is_asleep:
                 return
             self.is_asleep = False
             parents = self._inherited[-1]
-            release_readers(parents.extras.metric_readers)
-            stated = is_instance_stated(parents.config)
-            pipeline = build_pipeline(
-                parents.config,
-                parents.extras,
-                renewed_resource(parents.resource, is_instance_stated=stated),
-                before_collection=measurements.collect,
-            )
-            # The page of metrics is the parent's: the child cannot have its port.
-            pipeline.leave_page_to_parent()
-            pipeline.start()
-            self._exchange(pipeline)
-            if self.surface is not None:
-                self.surface.awake(parents.config)
+            try:
+                self._start_like(parents)
+            except Exception as error:  # noqa: BLE001 - whoever uses telemetry first is here
+                self._exchange(None)
+                why = f"{type(error).__name__}: {error}"
+                say(ERROR, "a forked child runs without telemetry: %s", why)
+            else:
+                if self.surface is not None:
+                    self.surface.awake(parents.config)
+
+    def _start_like(self, parents: "Pipeline") -> None:
+        from ._pipeline.providers import release_readers
+        from ._pipeline.resource import is_instance_stated, renewed_resource
+
+        release_readers(parents.extras.metric_readers)
+        stated = is_instance_stated(parents.config)
+        pipeline = self._build(
+            parents.config,
+            parents.extras,
+            renewed_resource(parents.resource, is_instance_stated=stated),
+        )
+        # The page of metrics is the parent's: the child cannot have its port.
+        pipeline.leave_page_to_parent()
+        pipeline.carry_on(parents)
+        pipeline.start()
+        self._exchange(pipeline)
 
 
 state = _State()
@@ -468,14 +513,15 @@ def _comparable(config: "Settings") -> dict[str, object]:
     return {**config.values(), "OTEL": environment}
 
 
-def _is_set_by_another(provider: object) -> bool:
-    """Whether somebody installed a provider: the API starts with proxies of its own."""
-    module = type(provider).__module__
-    is_ours = module.startswith("flext_observability")
-    is_api = not module.startswith("opentelemetry.sdk") and module.startswith(
-        "opentelemetry."
-    )
-    return not (is_ours or is_api)
+def _retire(former: "Pipeline", successor: "Pipeline") -> None:
+    """Close a pipeline that another one has replaced, whatever happens."""
+    try:
+        former.hand_over(successor)
+        deadline = time.monotonic() + former.config.exit_budget_s
+        former.close(deadline, successor)
+    except Exception as error:  # noqa: BLE001 - the new one is in force all the same
+        why = f"{type(error).__name__}: {error}"
+        say(WARNING, "the former pipeline could not be closed: %s", why)
 
 
 def _at_exit() -> None:
@@ -543,9 +589,9 @@ def current_propagator() -> "TextMapPropagator":
     pipeline = state.live()
     if pipeline is not None:
         return pipeline.propagator
-    from opentelemetry import propagate
+    from ._pipeline.process_globals import global_propagator
 
-    return propagate.get_global_textmap()
+    return global_propagator()
 
 
 def tracer_provider() -> "TracerProvider":

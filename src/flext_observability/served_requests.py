@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from opentelemetry import trace
@@ -50,6 +52,17 @@ UNREAD_HEADERS = frozenset(
         *("pragma", "referer", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site"),
         *("transfer-encoding", "upgrade-insecure-requests", "user-agent"),
     }
+)
+# Addresses that the internet does not lead to. Not `is_private`: that counts networks
+# for documentation, and every IPv4 address inside of IPv6.
+_OWN_NETWORKS = tuple(
+    map(
+        ip_network,
+        (
+            *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
+            *("169.254.0.0/16", "100.64.0.0/10", "::1/128", "fc00::/7", "fe80::/10"),
+        ),
+    )
 )
 _SERVER_ERROR = 500
 _HIGHEST_PORT = 65_535
@@ -122,6 +135,7 @@ class ServedRequest:
         headers: All that may matter to propagators, or more.
         trusts_caller: Whether the caller's trace is continued and his correlation id
             taken. If not, the request begins a trace of its own with a link to his.
+            ``None`` trusts whoever :func:`is_near`.
         part: What of it is told.
     """
 
@@ -135,7 +149,7 @@ class ServedRequest:
         head: RequestHead,
         headers: object,
         *,
-        trusts_caller: bool = True,
+        trusts_caller: bool | None = None,
         part: Part,
     ) -> None:
         self._head = head
@@ -152,6 +166,8 @@ class ServedRequest:
         """Template of the path, where the framework tells it."""
         self._began_s = time.perf_counter()
         with suppress(Exception):  # telemetry never stops a request
+            if trusts_caller is None:
+                trusts_caller = is_near(head.client)
             self._begin(headers, trusts_caller)
         if not self.correlation_id:
             self.correlation_id = new_correlation_id()
@@ -279,6 +295,23 @@ def _links_to(headers: object) -> list[Link]:
     with flext_extract_headers(headers):
         context = trace.get_current_span().get_span_context()
     return [Link(context)] if context.is_valid else []
+
+
+@lru_cache(maxsize=4096)  # callers come again
+def is_near(client: str) -> bool:
+    """Whether a peer is on this machine or in a private network, not in the internet.
+
+    Args:
+        client: Its address. A peer without one comes by a socket of this machine, or is
+            a client of tests; their names have no digits.
+    """
+    try:
+        address = ip_address(client)
+    except ValueError:
+        return client.startswith("unix:") or not any(map(str.isdigit, client))
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return any(address in network for network in _OWN_NETWORKS)
 
 
 def _unsampled() -> Span:

@@ -23,14 +23,14 @@ from .web import surface
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from .access import AccessRules
     from .container import FlextContainer
-    from .web.access import AccessRules
     from .web.operations import OperationsApp
 
 __all__ = ["create_app", "create_wsgi_app", "main"]
 
 _EXIT_CANNOT_BEGIN = 2
-_CHECK_TIMEOUT_S = 5.0
+_CHECK_TIMEOUT_S = 4.0  # the image gives its health check 5 s
 _IPV4 = 4
 
 
@@ -98,7 +98,7 @@ def create_wsgi_app(
 
 def _rules(token: str | None, allowed_hosts: Sequence[str]) -> "AccessRules":
     """Take what was given, else what the settings say; join metrics where they do."""
-    from .web.access import AccessRules
+    from .access import AccessRules
 
     config = _config()
     surface.install().share(config)

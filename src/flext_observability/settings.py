@@ -16,6 +16,7 @@ from .environment import (
 from .errors import FlextObservabilityConfigurationError
 from .locks import ForkSafeLock
 from .result import FlextResult
+from .secret_text import usual_text
 from .setting_rules import SETTINGS, UnsureError
 
 if TYPE_CHECKING:
@@ -205,9 +206,9 @@ def invalid_configuration(what: str) -> FlextResult[Any]:
 
 
 def short_repr(value: object) -> str:
-    """Show a value in a message: one line, whatever it is."""
+    """Show a value in a message: one line, whatever it is, without its secrets."""
     try:
-        text = repr(value)
+        text = usual_text().redacted(repr(value))
     except Exception:  # noqa: BLE001 - the message must come out whatever was passed
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 100 else f"{text[:100]}…"  # noqa: PLR2004 - one line

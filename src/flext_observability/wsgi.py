@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from contextvars import Context, copy_context
 from typing import Any, cast
 
 from .constants import FlextObservabilityConstants as C
+from .correlation import OwnContext
 from .served_requests import (
     UNREAD_HEADERS,
     Part,
@@ -26,11 +26,11 @@ _UNREAD = frozenset(f"HTTP_{name.upper().replace('-', '_')}" for name in UNREAD_
 class FlextWSGIMiddleware:
     """Makes a SERVER span of every request and measures it.
 
-    The span continues the caller's trace and is current while the application runs and
-    while its response is iterated; it ends when the server closes the response. Its
-    name and ``http.route`` are the route's where the framework tells it (Flask, other
-    users of Werkzeug). The correlation id of the request, or else a new one, is
-    answered in the correlation header.
+    The span continues the caller's trace, if he is trusted, and is current while the
+    application runs and while its response is iterated; it ends when the server closes
+    the response. Its name and ``http.route`` are the route's where the framework tells
+    it (Flask, other users of Werkzeug). The correlation id of the request, or else a
+    new one, is answered in the correlation header.
 
     The application sees what it would see without it, and its exceptions pass.
 
@@ -43,7 +43,7 @@ class FlextWSGIMiddleware:
         app: Any,
         *,
         excluded_paths: Iterable[str] = C.PROBE_PATHS,
-        trusts_callers: bool = True,
+        trusts_callers: bool | None = None,
     ) -> None:
         """Wrap an application.
 
@@ -52,8 +52,12 @@ class FlextWSGIMiddleware:
             excluded_paths: Whole paths, or beginnings that end in ``*``. These requests
                 are served without a span and are not measured, and what the application
                 does meanwhile is in no trace; the correlation id is answered.
-            trusts_callers: ``False`` at a public edge: a request begins a trace of its
-                own, with a link to the caller's span, and has a new correlation id.
+            trusts_callers: Whether a request continues its caller's trace and keeps
+                his correlation id. If not, it begins a trace of its own, with a link to
+                the caller's span, and has a new id. By default callers on this machine
+                and in private networks are trusted, those from the internet are not.
+                Behind a proxy everybody comes from the proxy: ``False`` at a public
+                edge that has one.
         """
         self.app = cast("Application", app)
         self._is_left_out = left_out(excluded_paths)
@@ -63,13 +67,13 @@ class FlextWSGIMiddleware:
         self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Serve one request."""
-        # The span is current in this context alone, which the response keeps while the
-        # server iterates it; the thread's own context never changes.
-        context = copy_context()
+        # The span is current in each run of this context, which the response keeps
+        # while the server iterates it; in between, the thread has what was its own.
+        context = OwnContext()
         return context.run(self._serve, context, environ, start_response)
 
     def _serve(
-        self, context: Context, environ: Environ, start_response: StartResponse
+        self, context: OwnContext, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         path = _path(environ)
         request = ServedRequest(
@@ -107,7 +111,7 @@ class _Body:
         self,
         body: Iterable[bytes],
         request: ServedRequest,
-        context: Context,
+        context: OwnContext,
     ) -> None:
         self._body = body
         self._parts: Iterator[bytes] | None = None

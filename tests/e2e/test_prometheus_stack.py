@@ -144,7 +144,7 @@ def running(source: str, **variables: str) -> Iterator[None]:
 
 def configured(folder: Path, alertmanager: str) -> Path:
     """The shipped configuration, scraping every second, with this Alertmanager."""
-    mine = shutil.ignore_patterns("*.json", "server_token")  # of a stack that runs
+    mine = shutil.ignore_patterns("*.json")  # of a stack that runs
     shutil.copytree(ROOT / "prometheus", folder / "prometheus", ignore=mine)
     path = folder / "prometheus/prometheus.yml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -155,8 +155,19 @@ def configured(folder: Path, alertmanager: str) -> Path:
         for discovery in job.get("file_sd_configs", ()):
             discovery["refresh_interval"] = "1s"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    (folder / "prometheus/server_token").write_text("secret", encoding="utf-8")
     return path
+
+
+def init(folder: Path, *options: str) -> Path:
+    """What `flext-observability init` writes, as it is; the path of the config."""
+    subprocess.run(
+        [sys.executable, "-m", "flext_observability", "init", *options],
+        cwd=folder,
+        env=clean_environment(SCRAPE_INTERVAL="1"),
+        timeout=60,
+        check=True,
+    )
+    return folder / "prometheus/prometheus.yml"
 
 
 @pytest.fixture(scope="module")
@@ -253,12 +264,52 @@ def test_pages_pass_promtool(stack: Stack) -> None:
         assert not remarks
 
 
-def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
-    """`promtool check config` takes it, with the rules it names."""
-    said = operators.run(
-        "promtool", "check", "config", configured(tmp_path, "http://127.0.0.1:9093")
-    )
+def test_promtool_accepts_the_configuration() -> None:
+    """`promtool check config` takes it as it was cloned, with the rules it names."""
+    path = ROOT / "prometheus/prometheus.yml"
+    said = operators.run("promtool", "check", "config", path)
     assert f"{len(RULES)} rule files found" in said
+
+
+@pytest.mark.parametrize("options", [(), ("--stack",)], ids=["own", "stack"])
+def test_promtool_accepts_what_init_writes(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """In an empty folder, with nothing added."""
+    said = operators.run("promtool", "check", "config", init(tmp_path, *options))
+    assert f"{len(RULES)} rule files found" in said
+
+
+def test_init_in_a_project_raises_no_alert(tmp_path: Path) -> None:
+    """A real Prometheus on it finds a process and a collector, and nothing is down."""
+    path = init(tmp_path)
+    targets = tmp_path / "prometheus/targets"
+    with contextlib.ExitStack() as parts:
+        prometheus = parts.enter_context(operators.prometheus(tmp_path, path))
+        here = prometheus.address.removeprefix("http://")
+        # It listens on a free port, not on the usual one.
+        path.write_text(path.read_text().replace("localhost:9090", here))
+        operators.post(f"{prometheus.address}/-/reload")
+        parts.enter_context(
+            running(
+                "import time, flext_observability as fo\n"
+                "fo.setup('shop', exporters=['prometheus']).unwrap()\n"
+                "time.sleep(60)",
+                FLEXT_OBSERVABILITY_SERVICE_DISCOVERY_DIR=str(targets),
+            )
+        )
+        collectors = tmp_path / "prometheus/collectors"
+        collectors.mkdir()  # any page will do
+        (collectors / "mine.json").write_text(json.dumps([{"targets": [here]}]))
+        wait_for(
+            lambda: (
+                sorted((t["labels"]["job"], t["health"]) for t in prometheus.targets())
+                == [("otel-collector", "up"), ("prometheus", "up"), ("shop", "up")]
+            ),
+            PATIENCE_S,
+            "not all are up",
+        )
+        wait_for(lambda: not prometheus.query("ALERTS"), 10.0, "an alert")
 
 
 def test_promtool_accepts_the_rules() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.rig import Ended, Run, assert_balanced
+from tests.faults.server import FaultServer
 
 WINDOW_RECORDS = 512
 WINDOW_MS = 100.0
@@ -72,6 +73,24 @@ def test_batch(
     # What the killed ones had counted of each other is handed on; a kill may fall
     # between the end of a record and the child's own count of it.
     assert abs(dropped.get("crash", 0) - lost) <= kills
+
+
+def test_memory(
+    run: Run, faults: FaultServer, seeded: random.Random, figure: Callable[..., None]
+) -> None:
+    """With `memory`, a kill costs what waited for the collector: the newest records."""
+    child = run.start(count=None, setup={"durability": "memory"})
+    child.wait_count(seeded.randrange(20_000, 40_000))
+    ended = child.kill()
+    arrived = faults.numbers()
+    figure(
+        "R1-memory",
+        kills=1,
+        finished=len(ended.finished),
+        lost=len(ended.finished - arrived),
+    )
+    assert arrived == set(range(1, len(arrived) + 1))
+    assert not run.spooled_bytes()
 
 
 def test_batch_of_threads(

@@ -130,13 +130,18 @@ with fo.flext_span("op", {"n": 1}):
 fo.flush(10).unwrap()
 print(json.dumps([fo.status().durability, fo.status().durability_reason]))
 print(fo.setup(**fields, spool_dir="~/spool").error)
+sys.argv = ["flext-observability", "drain", "shop"]
+import runpy
+runpy.run_module("flext_observability", run_name="__main__")
 """
 
 
 def test_no_home(service: Service) -> None:
     """A user without home and entry, as in containers: memory, and what to set."""
     fields = {k: v for k, v in service.fields.items() if k != "spool_dir"}
-    done = run_program(HOMELESS, json.dumps(fields)).ok()
+    done = run_program(HOMELESS, json.dumps(fields))
+    assert done.code == 1, done.stderr
+    assert "there is no spool to drain: records cannot wait on disk" in done.stderr
     durability, reason = json.loads(done.lines[0])
     assert durability == "memory"
     assert "spool_dir" in done.lines[1]

@@ -441,6 +441,69 @@ def test_gevent_patched_late(http_collector: Collector, tmp_path: Path) -> None:
     assert_every_request(http_collector, clients)
 
 
+# -- uWSGI
+
+
+@contextlib.contextmanager
+def uwsgi(
+    collector: Collector, folder: Path, *options: str, durability: str = "batch"
+) -> Iterator[Server]:
+    """Run uWSGI with two workers."""
+    command = [
+        *("tests.faults.servers.run_uwsgi", "--http-socket", "127.0.0.1:0"),
+        *("--module", "tests.faults.servers.wsgi:application", "--master"),
+        *("--processes", "2", "--die-on-term", "--disable-logging", *options),
+    ]
+    bound = r"bound to TCP address 127\.0\.0\.1:(\d+)"
+    setup = json.dumps(setup_of(collector, folder, durability))
+    with serving(command, folder, bound, SERVER_SETUP=setup) as server:
+        get(server.port, "/status")
+        yield server
+
+
+@needs("pyuwsgi")
+@pytest.mark.parametrize("durability", ["memory", "batch", "record"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--enable-threads", "--lazy-apps"),
+        ("--enable-threads", "--lazy-apps", "--threads", "4"),
+        ("--enable-threads",),  # set up in the master, then forked
+    ],
+    ids=["lazy", "lazy_threads", "forked"],
+)
+def test_uwsgi_life(
+    options: tuple[str, ...],
+    durability: str,
+    http_collector: Collector,
+    tmp_path: Path,
+) -> None:
+    """Workers that end after some requests, SIGTERM: no span is lost."""
+    restarts = ("--max-requests", "100", "--min-worker-lifetime", "1")
+    with uwsgi(
+        http_collector, tmp_path, *restarts, *options, durability=durability
+    ) as server:
+        with Clients(server.port) as clients:
+            clients.wait(200)
+            before = set(clients.answered.values())
+            clients.wait_workers(lambda pids: bool(pids - before))
+            clients.wait(100)
+            took_s = server.stop()
+        assert "Traceback" not in server.said, server.said
+        assert max(server.exits_s) < EXIT_BUDGET_S
+    if durability != "memory":
+        drain(http_collector, tmp_path)
+    assert_every_request(http_collector, clients)
+    figure(
+        "R18",
+        name=f"uwsgi_{'_'.join(o.lstrip('-') for o in options)}_{durability}",
+        requests=len(clients.answered),
+        workers=len(set(clients.answered.values())),
+        lost=0,
+        exit_s=round(took_s, 2),
+    )
+
+
 # -- uvicorn
 
 

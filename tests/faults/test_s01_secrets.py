@@ -81,12 +81,68 @@ AROUND = {
     "SET PASSWORD FOR 'bob'@'%' = '...'": CANARY,
     "SELECT PASSWORD('...')": CANARY,
     "Authorization: Basic ...": BASIC.removeprefix("Basic "),
+    "INSERT INTO users (name, password) VALUES ('ada', '...')": CANARY,
+    "INSERT INTO users (pin, cvv) VALUES (1, ...) RETURNING pin": "4711",
+    'INSERT INTO "auth" ("password", "at") VALUES (\'...\', NULL)': CANARY,
+    "pw: ...": CANARY,
+    "curl -u bob:... https://shop.test/": CANARY,
+    "curl -su 'bob:...' https://shop.test/": f"a {CANARY}",
+    "wget --user bob:... https://shop.test/": CANARY,
+    "Command '['curl', '-u', 'bob:...', '-v']' returned 7": CANARY,
     "secret=": "",
 }
 SENTENCES = {
     around.replace("...", secret, 1): around.replace("...", "[redacted]", 1)
     for around, secret in AROUND.items()
 }
+
+# A statement, and what arrives; S is a secret.
+ROWS = "INSERT INTO users (name, password) VALUES "
+INSERTS = {
+    "('ada', 'S'), ('bob', 'S') ON CONFLICT DO NOTHING": (
+        "('ada', '[redacted]'), ('bob', '[redacted]') ON CONFLICT DO NOTHING"
+    ),
+    "('O''Hara, A.', 'S''S')": "('O''Hara, A.', '[redacted]')",
+    r"('O\'Hara', 'S\'S')": r"('O\'Hara', '[redacted]')",
+    r"('c:\', 'S')": r"('c:\', '[redacted]')",
+    '("ada", "S")': '("ada", "[redacted]")',
+    "(lower('A, B'), crypt('S', salt('bf', 8)))": "(lower('A, B'), [redacted])",
+    "(ARRAY['a', 'b'], 0xS)": "(ARRAY['a', 'b'], [redacted])",
+    "('ada', NULL), ('bob', DEFAULT)": "('ada', NULL), ('bob', DEFAULT)",
+    "(%s, %s), (?, ?), ($1, $2::text)": "(%s, %s), (?, ?), ($1, $2::text)",
+    "(:a, :password), (%(a)s, %(b)s)": "(:a, :password), (%(a)s, %(b)s)",
+    "(...) took 3 ms": "(...) took 3 ms",
+    "ROW('ada', 'S')": "ROW('ada', '[redacted]')",
+    # In neither way, or in two: all of it goes.
+    "('ada', 'S": "([redacted])",
+    "('ada', $$S, S$$) RETURNING id": "([redacted]) RETURNING id",
+    r"('a\', 'S', 'b\', 'S')": "([redacted])",
+    "('S')": "([redacted])",
+}
+INSERTS_IN_FULL = {
+    "WITH a AS (insert into b(c,token)values(1,'S')) SELECT 1": (
+        "WITH a AS (insert into b(c,token)values(1,'[redacted]')) SELECT 1"
+    ),
+    "INSERT ALL INTO a (cvv) VALUES (S) INTO b (c, cvv) VALUES (1, S) SELECT 1": (
+        "INSERT ALL INTO a (cvv) VALUES ([redacted]) "
+        "INTO b (c, cvv) VALUES (1, [redacted]) SELECT 1"
+    ),
+    "INSERT INTO a ([b], [api_key]) OUTPUT inserted.b VALUES (1, 'S')": (
+        "INSERT INTO a ([b], [api_key]) OUTPUT inserted.b VALUES (1, '[redacted]')"
+    ),
+    r"""{"sql": "INSERT INTO a (\n b,\n pwd\n)\nVALUES (\n 1,\n 'S'\n)", "n": 1}""": (
+        r"""{"sql": "INSERT INTO a (\n b,\n pwd\n)\nVALUES (\n 1,\n '[redacted]'\n)","""
+        ' "n": 1}'
+    ),
+    r"'INSERT INTO a (b, pwd) VALUES (\'c\', \'S\')' failed": (
+        r"'INSERT INTO a (b, pwd) VALUES (\'c\', \'[redacted]\')' failed"
+    ),
+    'INSERT INTO a (pwd, b) VALUES (\'S\', \'{"token": "S", "n": 1}\')': (
+        "INSERT INTO a (pwd, b) VALUES "
+        '(\'[redacted]\', \'{"token": "[redacted]", "n": 1}\')'
+    ),
+}
+ALL_INSERTS = INSERTS_IN_FULL | {ROWS + a: ROWS + b for a, b in INSERTS.items()}
 
 SECRET_NAMES = (
     *("password", "user.password", "db_password", "dbPassword", "DB_PASSWORD"),
@@ -96,7 +152,16 @@ SECRET_NAMES = (
     *("http.response.header.set-cookie", "http.request.header.x-api-key"),
     *("proxy-authorization", "private_key", "ssh-key", "session_id", "sessionId"),
     *("PHPSESSID", "connect.sid", "csrf_token", "X-XSRF-TOKEN", "credentials"),
-    *("aws_secret_access_key", "passphrase", "credit_card", "cvv", "ssn", "auth"),
+    *(
+        "pw",
+        "db.pw",
+        "aws_secret_access_key",
+        "passphrase",
+        "credit_card",
+        "cvv",
+        "ssn",
+        "auth",
+    ),
 )
 HARMLESS_NAMES = (
     *("token_count", "author", "authority", "passenger", "max_tokens", "monkey"),
@@ -329,6 +394,19 @@ def test_the_rest_stays_readable(http_collector: Collector, sentence: str) -> No
     assert http_collector.span("text").attributes["text"] == SENTENCES[sentence]
 
 
+@pytest.mark.parametrize("statement", ALL_INSERTS)
+def test_values_of_secret_columns(http_collector: Collector, statement: str) -> None:
+    """Of an INSERT the values of secret columns go, in every row and notation."""
+    start(http_collector)
+    with fo.flext_span("insert", {"db.query.text": statement}):
+        fo.get_logger("shop").warning(statement)
+    flush()
+    arrived = http_collector.span("insert").attributes["db.query.text"]
+    assert arrived == ALL_INSERTS[statement]
+    (log,) = http_collector.logs()
+    assert log.body == ALL_INSERTS[statement]
+
+
 @pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS.keys())
 def test_tokens_in_a_sentence(http_collector: Collector, token: str) -> None:
     """A token is seen wherever it stands."""
@@ -339,6 +417,20 @@ def test_tokens_in_a_sentence(http_collector: Collector, token: str) -> None:
     (span,) = http_collector.spans()
     scheme = token.split(maxsplit=1)[0]
     assert span.name in {"sent [redacted] away", f"sent {scheme} [redacted] away"}
+
+
+def test_arguments_of_curl(http_collector: Collector) -> None:
+    """A list of arguments loses the password behind `-u` and `--user`."""
+    start(http_collector)
+    curl = ("curl", "-u", f"bob:{CANARY}", f"--user=bob:{CANARY}", "-v")
+    docker = ("docker", "run", "-u", "10:20", "--user", "10:20")
+    with fo.flext_span("ran", {"curl": curl, "docker": docker}):
+        pass
+    flush()
+    assert http_collector.span("ran").attributes == {
+        "curl": ["curl", "-u", "bob:[redacted]", "--user=bob:[redacted]", "-v"],
+        "docker": list(docker),
+    }
 
 
 def test_names(http_collector: Collector) -> None:
@@ -373,6 +465,12 @@ def test_harmless_texts(http_collector: Collector) -> None:
         "key=value",
         "mail bob@example.com",
         "TypeError: unsupported operand type(s) for +: 'int' and 'str'",
+        "INSERT INTO users (name, token_count) VALUES ('ada', 3)",
+        "insert into the form (name, password) values that you like",
+        "insert a coin into the slot (no password) and read the value (3)",
+        "docker run --user 1000:1000 --name shop image:1",
+        "journalctl -u shop:web",
+        "curl -u bob https://shop.test:8080/",
     ]
     start(http_collector)
     for text in texts:
@@ -560,6 +658,13 @@ HARD = {
     "elements": "<password>",
     "options": "--password ",
     "one word": "a",
+    "rows": "(password) values ('a')",
+    "row": "(a, password) values (1, 'b'), (",
+    "columns": "(password) values (",
+    "values": ")values(",
+    "quotes in rows": "(password) values ('\"",
+    "users of curl": "curl -u a:b ",
+    "options of curl": "curl -u.",
 }
 
 

@@ -20,6 +20,21 @@ from tests.fixtures.programs import run_program
 
 CANARY = "k4n4ry-9f8e7d6c5b4a"
 HEADERS = {"authorization": f"Bearer {CANARY}", "x-tenant-key": CANARY}
+# The other settings that can hold a secret.
+SECRETS: dict[str, Any] = {
+    "headers": HEADERS,
+    "server_token": CANARY,
+    "endpoint": f"http://bob:{CANARY}@127.0.0.1:4318/?token={CANARY}",
+    "alertmanager_url": f"http://{CANARY[:8]}@127.0.0.1:9093",
+    "push_gateway_url": f"http://bob:{CANARY}@127.0.0.1:9091",
+    "resource_attributes": {
+        "api_key": CANARY,
+        "note": f"password={CANARY}",
+        "customer.iban": CANARY,
+        "team": "shop",
+    },
+    "redact_keys": ["iban"],
+}
 
 
 @pytest.fixture
@@ -50,6 +65,41 @@ def forms(config: fo.FlextObservabilityConfig) -> list[str]:
         repr(list(config)),
         str(config.model_copy()),
     ]
+
+
+def test_every_secret_setting(seen: Callable[..., str]) -> None:
+    """Neither credentials in URLs nor secrets of the resource show, the rest does."""
+    config = fo.FlextObservabilityConfig(**SECRETS)
+    handle = fo.setup("shop", config=config, exporters=["none"]).unwrap()
+    for settings in (config, handle.config):
+        shown = [
+            *(repr(settings), str(settings), f"{settings!r:>10}"),
+            *(settings.model_dump_json(), repr(settings.model_dump())),
+            json.dumps(settings.model_dump(mode="json")),
+            str(settings.model_copy()),
+        ]
+        for form in (*shown, seen(handle, handle.status())):
+            assert CANARY[:8] not in form
+        assert "http://[redacted]@127.0.0.1:9091" in repr(settings)
+        assert "'team': 'shop'" in repr(settings)
+        assert settings.endpoint == SECRETS["endpoint"]
+
+
+@pytest.mark.parametrize("endpoint", [f"bob:{CANARY}@127.0.0.1:4317", "127.0.0.1:4317"])
+def test_an_address_without_scheme(endpoint: str) -> None:
+    """Credentials are seen before host and port, too."""
+    shown = repr(fo.FlextObservabilityConfig(endpoint=endpoint))
+    assert CANARY not in shown
+    assert "127.0.0.1:4317'" in shown
+
+
+def test_a_dump_makes_the_same_settings_again() -> None:
+    """What `model_dump()` hides is there for `model_validate()`."""
+    config = fo.FlextObservabilityConfig(**SECRETS)
+    again = fo.FlextObservabilityConfig.model_validate(config.model_dump())
+    assert vars(again) == vars(config)
+    plain = fo.FlextObservabilityConfig(endpoint="http://127.0.0.1:4318")
+    assert plain.model_dump()["endpoint"] == "http://127.0.0.1:4318"
 
 
 def test_settings_in_every_form(seen: Callable[..., str]) -> None:
@@ -84,6 +134,11 @@ def test_headers_arrive_all_the_same(collector: Collector) -> None:
         {"headers": {CANARY: object()}},
         {"headers": HEADERS, "no_such_setting": CANARY[:3]},
         {"endpoint": f"https://bob:{CANARY}@localhost:99999"},
+        {"endpoint": f"https://localhost:99999/?token={CANARY}"},
+        {"resource_attributes": {"api_key": CANARY, "team": object()}},
+        {"resource_attributes": f"api_key={CANARY},team"},
+        {"config": {"headers": HEADERS}},
+        {"server_token": f"{CANARY} and more"},
     ],
 )
 def test_messages_of_a_failed_setup(

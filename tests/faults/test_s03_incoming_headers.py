@@ -1,5 +1,6 @@
 """S3: headers of strangers: they break no line, no header and no program."""
 
+import asyncio
 import json
 import logging
 import random
@@ -235,3 +236,102 @@ def test_headers_of_the_program_are_its_own(http_collector: Collector) -> None:
     assert out["X-Correlation-ID"] == "req-7"
     assert f"{current.trace_id:032x}" in out["traceparent"]
     assert set(out) == {"Accept", "X-Correlation-ID", "traceparent"}
+
+
+# -- at a public edge
+
+CALLER_TRACE = "1" * 32
+# Not sampled: who follows such a caller makes no span at all.
+STRANGE = {
+    "traceparent": f"00-{CALLER_TRACE}-{'2' * 16}-00",
+    "X-Correlation-ID": "his-own",
+    "baggage": "a=b",
+}
+FAR = ("203.0.113.9", "8.8.8.8", "::ffff:203.0.113.9", "2001:db8::1", "8.8.8.8:4711")
+NEAR = (
+    *(
+        "127.0.0.1",
+        "10.1.2.3",
+        "172.31.0.1",
+        "192.168.1.1",
+        "169.254.1.1",
+        "100.64.0.1",
+    ),
+    *("::1", "fd00::1", "fe80::1%eth0", "::ffff:10.1.2.3"),
+    *("", "unix:/run/shop1.sock", "testclient"),
+)
+
+
+def by_wsgi(client: str, **options: Any) -> dict[str, str]:
+    """Serve a request of this caller; give the headers of the answer."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b""]
+
+    told: list[tuple[str, str]] = []
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "REMOTE_ADDR": client}
+    for name, value in STRANGE.items():
+        environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
+    served = fo.FlextWSGIMiddleware(app, **options)
+    assert list(served(environ, lambda _, headers: told.extend(headers))) == [b""]  # type: ignore[arg-type, return-value]  # nobody writes
+    return {name.lower(): value for name, value in told}
+
+
+def by_asgi(client: str, **options: Any) -> dict[str, str]:
+    """The same."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    headers = [(n.lower().encode(), v.encode()) for n, v in STRANGE.items()]
+    scope: dict[str, Any] = {"type": "http", "path": "/", "headers": headers}
+    scope["client"] = (client, 4711) if client else None
+    asyncio.run(fo.FlextASGIMiddleware(app, **options)(scope, receive, send))
+    return {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+
+
+SERVERS = pytest.mark.parametrize("serve", [by_wsgi, by_asgi])
+
+
+@SERVERS
+@pytest.mark.parametrize(
+    ("client", "options"),
+    [*((far, {}) for far in FAR), ("127.0.0.1", {"trusts_callers": False})],
+)
+def test_strangers_are_not_followed(
+    http_collector: Collector, serve: Any, client: str, options: Any
+) -> None:
+    """A request from the internet has a trace of its own, linked, and a new id."""
+    start(http_collector)
+    answer = serve(client, **options)
+    flush()
+    (span,) = http_collector.spans()
+    assert span.trace_id != CALLER_TRACE
+    assert not span.parent_span_id
+    assert [link.trace_id for link in span.links] == [CALLER_TRACE]
+    assert answer["x-correlation-id"] == span.trace_id
+
+
+@SERVERS
+@pytest.mark.parametrize(
+    ("client", "options"),
+    [*((near, {}) for near in NEAR), ("203.0.113.9", {"trusts_callers": True})],
+)
+def test_neighbours_are_followed(
+    http_collector: Collector, serve: Any, client: str, options: Any
+) -> None:
+    """A request from this machine or a private network keeps what it came with."""
+    start(http_collector)
+    assert serve(client, **options)["x-correlation-id"] == "his-own"
+    flush()
+    assert http_collector.spans() == [], "his trace is not sampled"

@@ -46,6 +46,20 @@ def test_every_file_has_a_hash(name: str) -> None:
     assert "://" not in LOCKS[name]
 
 
+def test_extras_bring_what_is_used() -> None:
+    """An extra asks for nothing that no module of ours imports."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
+    modules = {"pyyaml": "yaml"}
+    for extra in extras.keys() - {"auto", "all"}:  # one runs beside us, one is a list
+        for wish in map(Requirement, extras[extra]):
+            module = modules.get(wish.name.lower(), wish.name)
+            ways = rf"^ *(from|import) {module}\b|import_module\(.{module}\b"
+            assert re.search(ways, source, re.MULTILINE), wish
+    (everything,) = map(Requirement, extras["all"])
+    assert everything.extras == extras.keys() - {"all"}
+
+
 @pytest.mark.parametrize("name", LOCKS)
 def test_lock_is_what_the_project_asks_for(name: str) -> None:
     """Whoever changes a bound runs ``make lock``."""

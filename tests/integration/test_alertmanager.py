@@ -376,12 +376,14 @@ def test_never_blocks_and_is_bounded(service: WebService) -> None:
     """A hanging Alertmanager costs the caller nothing; drops are counted."""
     service.usual = Reply(delay_s=30)
     alerts = start(service)
-    longest = 0.0
+    took: list[float] = []
     for number in range(1200):
         begun = time.perf_counter()
         alerts.process_alert(alert(f"a{number}")).unwrap()
-        longest = max(longest, time.perf_counter() - begun)
-    assert longest < 0.5, "a request would take seconds"
+        took.append(time.perf_counter() - begun)
+    took.sort()
+    assert took[-1] < 5.0, "who waited for a request would wait for 10 s"
+    assert took[-6] < 0.2, "a stall of the machine hits a few"
     counts = ledger()
     assert counts.accepted == 1200
     assert counts.dropped == {"queue_full": 200}
@@ -496,6 +498,25 @@ def test_an_exit_keeps_its_budget() -> None:
         ended = run_program(timed, env=env).ok()
     assert ended.ended_at_s - float(ended.stdout) < 1.5
     assert "gave up telling Alertmanager of 1 alerts" in ended.stderr
+
+
+def test_an_exit_counts_alerts() -> None:
+    """An alert that began and ended meanwhile is one, whatever there is to tell."""
+    program = PROGRAM + (
+        """
+    for name in ("b", "c"):
+        raised = fo.FlextAlert(name=name, severity="info", message="m")
+        alerts.resolve_alert(alerts.process_alert(raised).data.id)
+    print(fo.flush(0.2).error)
+    """
+    )
+    env = {
+        "ALERTMANAGER_URL": f"http://127.0.0.1:{closed_port()}",
+        "FLEXT_OBSERVABILITY_EXIT_BUDGET_S": "0.3",
+    }
+    ended = run_program(program, env=env).ok()
+    assert "3 alerts are pending" in ended.stdout
+    assert "gave up telling Alertmanager of 3 alerts" in ended.stderr
 
 
 def test_from_an_exit_handler(service: WebService) -> None:

@@ -24,6 +24,7 @@ import flext_observability as fo
 from tests.fixtures.collector import Collector, closed_port
 from tests.fixtures.library import emit_all, flush, start
 from tests.fixtures.programs import run_program
+from tests.fixtures.web import ask
 
 
 def test_memory(server: Collector) -> None:
@@ -110,6 +111,20 @@ def test_prometheus(http_collector: Collector, monkeypatch: pytest.MonkeyPatch) 
     fo.shutdown()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_prometheus_answers_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As GET does, without the body: load balancers probe like that."""
+    port = closed_port()
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(port))
+    fo.setup("shop", exporters=["prometheus"]).unwrap()
+    whole = ask(port, "/metrics")
+    head = ask(port, "/metrics", method="HEAD")
+    assert (whole.status, head.status, head.body) == (200, 200, b"")
+    assert b"target_info" in whole.body
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert int(head.headers["content-length"]) > 0
+    assert ask(port, "/metrics", method="POST").status == 405
 
 
 def test_prometheus_port_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,15 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.trace import SpanProcessor
 
 import flext_observability as fo
-from tests.fixtures.collector import HANG, Collector, closed_port
+from tests.fixtures.collector import (
+    HANG,
+    UNAUTHENTICATED,
+    Collector,
+    Protocol,
+    closed_port,
+)
 from tests.fixtures.library import assert_balanced, emit_all, flush, start
+from tests.fixtures.programs import run_program
 
 
 @pytest.fixture
@@ -351,3 +358,92 @@ def test_instrument_that_only_a_switched_off_signal_took() -> None:
     assert fo.status().service_name == "other"
     assert handle.memory is not None
     assert [span.name for span in handle.memory.spans] == ["x"]
+
+
+BLAME = """
+    import sys
+    import flext_observability as fo
+
+    endpoint, protocol, beside, durability = sys.argv[1:]
+    handle = fo.setup(
+        "shop",
+        endpoint=endpoint,
+        protocol=protocol,
+        durability=durability,
+        exit_budget_s=0.8,
+        alertmanager_url=beside,
+        push_gateway_url=beside,
+    ).unwrap()
+    with fo.flext_span("work"):
+        pass
+    fo.FlextAlertService().process_alert(
+        fo.FlextAlert(name="a", severity="info", message="m")
+    )
+    print(fo.flush(1.0).error)
+    assert handle.push().is_failure
+    print(fo.status().last_error)
+"""
+
+
+def blame(collector: Collector, durability: str) -> tuple[list[str], str, str]:
+    """What a program says at its end, and before, when nobody takes anything."""
+    beside = f"http://127.0.0.1:{closed_port()}"
+    address = (collector.endpoint, collector.protocol)
+    ended = run_program(BLAME, *address, beside, durability).ok()
+    (undelivered,) = (
+        line
+        for line in ended.stderr.splitlines()
+        if "not delivered yet:" in line or "gave up undelivered" in line
+    )
+    (alerts,) = (
+        line for line in ended.stderr.splitlines() if "gave up telling" in line
+    )
+    assert "Alertmanager: cannot reach" in alerts
+    return ended.lines, undelivered, alerts
+
+
+@pytest.mark.parametrize("durability", ["batch", "memory"])
+def test_the_reason_is_that_of_the_collector(
+    collector: Collector, durability: str
+) -> None:
+    """What keeps records here is named, not what ails the Pushgateway or alerts."""
+    collector.answer_always(UNAUTHENTICATED)
+    (flushed, last_error), undelivered, _ = blame(collector, durability)
+    for said in (flushed, last_error, undelivered):
+        assert said.count("credentials") == 1
+    for said in (last_error, undelivered):
+        assert "Pushgateway" not in said
+        assert "Alertmanager" not in said
+    assert "Alertmanager: cannot reach" in flushed, "an alert is pending too"
+
+
+@pytest.mark.parametrize("durability", ["batch", "memory"])
+def test_a_collector_that_hangs_is_the_reason(
+    protocol: Protocol, durability: str
+) -> None:
+    """A request without an answer is a reason too, however short the time was."""
+    with Collector(protocol) as hanging:
+        hanging.answer_always(HANG)
+        _, undelivered, _ = blame(hanging, durability)
+    assert "no answer" in undelivered
+    assert "Pushgateway" not in undelivered
+
+
+def test_the_reason_is_that_of_the_signal(collector: Collector) -> None:
+    """A signal that arrives has no part in why another one does not."""
+    collector.answer_always(UNAUTHENTICATED, signals=["metrics"])
+    start(collector, logs_enabled=False)
+    with fo.flext_span("work"):
+        pass
+    failed = str(fo.flush(1.0).error)
+    assert "traces" not in failed
+    assert "credentials" in failed
+
+
+def test_what_is_beside_is_told_when_all_arrives(collector: Collector) -> None:
+    """`last_error` names the Pushgateway when there is nothing else to name."""
+    handle = start(collector, push_gateway_url=f"http://127.0.0.1:{closed_port()}")
+    assert fo.status().last_error is None
+    assert handle.push().is_failure
+    assert str(fo.status().last_error).startswith("Pushgateway: cannot reach")
+    fo.shutdown(timeout_s=0.5)

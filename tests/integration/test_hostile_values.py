@@ -10,6 +10,7 @@ import flext_observability as fo
 from tests.fixtures.collector import Collector
 from tests.fixtures.hostile import VALUES
 from tests.fixtures.library import assert_balanced, flush, start
+from tests.fixtures.programs import run_program
 
 HOSTILE = pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
 
@@ -196,3 +197,31 @@ def test_deep_recursion(server: Collector) -> None:
         down()
     flush()
     assert server.spans("down")
+
+
+def test_nothing_is_printed_at_the_recursion_limit() -> None:
+    """Whatever of ours fails half-way there, nothing is printed about it."""
+    ended = run_program(
+        """
+        import sys
+        import flext_observability as fo
+
+        fo.setup("shop", exporters=["memory"]).unwrap()
+        sys.setrecursionlimit(200)
+
+        def above(levels, call):
+            above(levels - 1, call) if levels else call()
+
+        for levels in range(12):  # the limit comes at another place each time
+
+            @fo.flext_monitor_function(f"down{levels}")
+            def down():
+                down()
+
+            try:
+                above(levels, down)
+            except RecursionError:
+                pass
+        """
+    ).ok()
+    assert ended.stderr == ""

@@ -6,8 +6,12 @@ import logging
 import logging.config
 import sys
 import warnings
+from collections.abc import Iterator
 
 import pytest
+from opentelemetry import _logs
+from opentelemetry._logs import LogRecord
+from opentelemetry.sdk._logs import LoggingHandler
 
 import flext_observability as fo
 from tests.fixtures.collector import Collector
@@ -381,3 +385,107 @@ def test_raising_extra(server: Collector) -> None:
     assert server.log("line")
     assert server.log("neighbour")
     assert sys.exc_info() == (None, None, None)
+
+
+@pytest.fixture
+def handled() -> Iterator[logging.Logger]:
+    """A logger with OpenTelemetry's own handler, set up before the library is."""
+    logger = logging.getLogger("handled")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the one of the SDK moves to another package
+        handler = LoggingHandler()
+    logger.addHandler(handler)
+    yield logger
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+def test_beside_the_handler_of_opentelemetry(
+    collector: Collector, handled: logging.Logger
+) -> None:
+    """A line arrives once although OpenTelemetry's handler sends it as well."""
+    start(collector)
+    handled.warning("paid %s", 7)
+    handled.getChild("below").warning("child")
+    handled.warning({"structured": [1, 2]}, extra={"deep": [1, {"a": 2}]})
+    try:
+        int("no number")
+    except ValueError:
+        handled.exception("failed")
+    logging.getLogger("elsewhere").warning("elsewhere")
+    flush()
+    for body in ("paid 7", "child", {"structured": [1, 2]}, "failed", "elsewhere"):
+        assert collector.log(body)
+    assert fo.status().signals["logs"].accepted == len(collector.logs()) == 5
+
+
+def test_handler_of_opentelemetry_takes_more(
+    http_collector: Collector, handled: logging.Logger
+) -> None:
+    """What is below our level arrives when that handler sends it, as before."""
+    start(http_collector, log_level="ERROR")
+    handled.setLevel(logging.DEBUG)
+    handled.debug("for the handler")
+    handled.error("for both")
+    flush()
+    bodies = [log.body for log in http_collector.logs()]
+    assert bodies == ["for the handler", "for both"]
+
+
+def test_handler_of_opentelemetry_takes_less(
+    http_collector: Collector, handled: logging.Logger
+) -> None:
+    """A level or filter of that handler does not take lines from us."""
+    start(http_collector)
+    handled.handlers[0].setLevel(logging.ERROR)
+    handled.handlers[0].addFilter(lambda record: "secret" not in record.getMessage())
+    handled.warning("below its level")
+    handled.error("a secret")
+    handled.error("for both")
+    flush()
+    bodies = [log.body for log in http_collector.logs()]
+    assert bodies == ["below its level", "a secret", "for both"]
+
+
+class Chatty(logging.Handler):
+    """Logs while it handles a line, as the clients of log servers do."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != "handled.client":
+            logging.getLogger("handled.client").warning("sending %s", record.msg)
+
+
+def test_handler_that_logs(http_collector: Collector, handled: logging.Logger) -> None:
+    """Lines arrive once each, also those that are written while one is handled."""
+    start(http_collector)
+    chatty = Chatty()
+    handled.handlers.insert(0, chatty)
+    handled.warning("line")
+    handled.removeHandler(chatty)
+    flush()
+    assert sorted(str(log.body) for log in http_collector.logs()) == [
+        *("line", "sending line")
+    ]
+
+
+class Audits(logging.Handler):
+    """Makes records of its own of a line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        moment = int(record.created * 1e9)
+        for name in ("audit", record.name):
+            at = moment if name == "audit" else moment + 1
+            made = LogRecord(timestamp=at, body=f"{name}: {record.msg}")
+            _logs.get_logger(name).emit(made)
+
+
+def test_handler_that_makes_other_records(http_collector: Collector) -> None:
+    """What a handler says besides the line itself, or elsewhere, arrives."""
+    start(http_collector)
+    logger, audits = logging.getLogger("shop"), Audits()
+    logger.addHandler(audits)
+    logger.warning("line")
+    logger.removeHandler(audits)
+    flush()
+    bodies = sorted(str(log.body) for log in http_collector.logs())
+    assert bodies == ["audit: line", "line", "shop: line"]

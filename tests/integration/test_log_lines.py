@@ -21,11 +21,13 @@ class Bystander(LogRecordProcessor):
 
     def __init__(self) -> None:
         self.bodies: list[object] = []
+        self.ends = 0
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         self.bodies.append(log_record.log_record.body)
 
-    def shutdown(self) -> None: ...
+    def shutdown(self) -> None:
+        self.ends += 1
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return True
@@ -205,6 +207,47 @@ def test_a_processor_added_later(
     flush()
     assert bystander.bodies == ["after 1"]
     assert [log.body for log in http_collector.logs()] == ["before", "after 1"]
+
+
+def test_an_added_processor_stays(
+    http_collector: Collector, logger: logging.Logger
+) -> None:
+    """It sees every line once, also after another setup, until the end of it all."""
+    from opentelemetry import _logs
+
+    start(http_collector)
+    bystander = Bystander()
+    provider: Any = _logs.get_logger_provider()
+    provider.add_log_record_processor(bystander)
+    provider.add_log_record_processor(bystander)
+    start(http_collector, environment="staging")
+    logger.warning("after another setup")
+    start(http_collector, logs_enabled=False)
+    start(http_collector, log_record_processors=[bystander])
+    logger.warning("given as well")
+    flush()
+    assert bystander.bodies == ["after another setup", "given as well"]
+    fo.shutdown()
+    assert bystander.ends == 1
+
+
+def test_an_added_processor_that_raises(
+    http_collector: Collector, logger: logging.Logger
+) -> None:
+    """It harms neither the line nor the program."""
+    from opentelemetry import _logs
+
+    class Raises(Bystander):
+        def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+            raise RuntimeError
+
+    start(http_collector)
+    provider: Any = _logs.get_logger_provider()
+    provider.add_log_record_processor(Raises())
+    logger.warning("all the same")
+    flush()
+    assert http_collector.log("all the same")
+    assert_balanced("logs")
 
 
 def test_lines_follow_the_pipeline(

@@ -1,13 +1,16 @@
 """The REST API over a socket: what it lists, what it changes, what it refuses."""
 
+import gc
 import json
 import logging as std_logging
+import weakref
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 import flext_observability as fo
+from tests.fixtures.collector import Collector
 from tests.fixtures.web import Reply, ask
 
 ALERT = {"name": "disk", "severity": "warning", "message": "disk is filling"}
@@ -152,6 +155,45 @@ def test_all_spans_and_logs_of_a_program_that_keeps_them(port: int) -> None:
         found = get(port, f"/{name}?limit=1&offset=1")
         assert len(found[name]) == 1
         assert found["total"] >= 3
+
+
+def test_what_is_exported_was_recently_seen(
+    port: int, http_collector: Collector
+) -> None:
+    """No exporter of its own is needed for spans and lines to be shown."""
+    fo.setup(
+        "shop",
+        endpoint=http_collector.endpoint,
+        protocol="http/protobuf",
+        server_port=port,
+    ).unwrap()
+
+    @fo.flext_monitor_function("price")
+    def price() -> None:
+        std_logging.getLogger("shop").warning("token=%s", "s3cr3t")
+
+    for _ in range(1_100):
+        price()
+    fo.flush(10).unwrap()
+    traces = get(port, "/traces?operation=price&limit=1000")
+    assert traces["total"] == len(traces["traces"]) == 1_000
+    assert traces["traces"][0]["duration"] >= 0
+    (newest,) = get(port, "/logs?level=warning&limit=1")["logs"]
+    assert newest["message"] == "token=[redacted]"
+    assert newest["trace_id"] == traces["traces"][0]["trace_id"]
+
+
+def test_nothing_is_kept_where_nobody_looks(http_collector: Collector) -> None:
+    """A program without the server holds no record longer than it waits."""
+    fo.setup(
+        "shop", endpoint=http_collector.endpoint, protocol="http/protobuf"
+    ).unwrap()
+    with fo.flext_span("x") as span:
+        gone = weakref.ref(span)
+    fo.flush(10).unwrap()
+    del span
+    gc.collect()
+    assert gone() is None
 
 
 def test_values_that_json_has_no_form_for(port: int) -> None:

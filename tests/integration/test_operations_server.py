@@ -137,6 +137,34 @@ def test_the_ledger_is_on_the_page(http_collector: Collector) -> None:
     assert value_of(text, 'flext_telemetry_pending{flext_signal="traces"}') == 0
 
 
+@pytest.mark.parametrize("metrics_enabled", [True, False])
+def test_a_fresh_page_says_who_it_is_and_counts_from_zero(
+    metrics_enabled: bool,  # noqa: FBT001
+) -> None:
+    """Target info and the ledger of every signal, before anything was recorded."""
+    port = free_port()
+    fo.setup(
+        "shop",
+        exporters=["none"],
+        server_port=port,
+        metrics_enabled=metrics_enabled,
+    ).unwrap()
+    text = ask(port, "/metrics").text
+    assert text.count("\ntarget_info{") == 1
+    assert 'service_name="shop"' in text
+    for signal_name in ("traces", "metrics", "logs"):
+        label = f'flext_signal="{signal_name}"'
+        for outcome in ("accepted", "delivered", "rejected"):
+            series = (
+                f'flext_telemetry_records_total{{flext_outcome="{outcome}",{label}}}'
+            )
+            assert value_of(text, series) == 0
+        assert value_of(text, f"flext_telemetry_pending{{{label}}}") == 0
+    found = parse_openmetrics(ask(port, "/metrics", Accept=OPENMETRICS).text)
+    names = {family.name for family in found}
+    assert names >= {"target", "flext_telemetry_records"}
+
+
 def test_hostile_names_and_tags_stay_legal(port: int) -> None:
     """Whatever was recorded, both parsers read the page."""
     metrics = fo.FlextMetricsService()
@@ -244,6 +272,43 @@ def test_a_lost_collector_degrades_readiness() -> None:
     assert (reply.status, reply.json["status"]) == (200, "degraded")
     assert "cannot deliver" in " ".join(reply.json["telemetry"]["problems"])
     assert ask(port, "/health/live").status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/health", "/health/live", "/health/ready", "/api/v1/alerts"]
+)
+def test_head_is_answered_as_get_without_the_body(port: int, path: str) -> None:
+    """Load balancers probe like that; status and headers are those of GET."""
+    whole, head = ask(port, path), ask(port, path, method="HEAD")
+    assert (head.status, head.body) == (whole.status, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    report("unhealthy")
+    assert ask(port, "/health", method="HEAD").status == 503
+    assert ask(port, "/metrics", method="HEAD", Host="evil.example").status == 403
+    assert ask(port, "/nothing", method="HEAD").status == 404
+
+
+def test_a_mounted_application_sends_no_body_to_head() -> None:
+    """The application itself leaves it out: not every server would."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "HEAD",
+        "path": "/health/live",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "client": ("127.0.0.1", 1),
+    }
+    asyncio.run(operations.create_app()(scope, receive, send))
+    assert sent[0]["status"] == 200
+    assert [message.get("body") for message in sent[1:]] == [b""]
 
 
 def test_answers_carry_safe_headers(port: int) -> None:
@@ -529,7 +594,9 @@ def test_the_wsgi_twin_answers_the_same() -> None:
         assert ask(port, "/nothing").status == 404
         posted = ask(port, "/metrics", method="POST", body={})
         assert (posted.status, posted.headers["allow"]) == (405, "GET, HEAD")
-        assert ask(port, "/metrics", method="HEAD").body == b""
+        for path in ("/metrics", "/health", "/health/live", "/health/ready"):
+            whole, head = ask(port, path), ask(port, path, method="HEAD")
+            assert (head.status, head.body) == (whole.status, b"")
         assert ask(port, "/metrics", Host="evil.example").status == 403
         assert ask(port, "/health", Host="evil.example").status == 403
 
@@ -580,7 +647,10 @@ def test_the_program_serves_and_ends() -> None:
     """Where arguments or variables say; SIGTERM ends it with success."""
     port = free_port()
     with program("--host", "127.0.0.1", "--port", str(port)) as process:
-        assert answers(process, port, "/metrics").status == 200
+        page = answers(process, port, "/metrics")
+        assert page.status == 200
+        assert "target_info{" in page.text
+        assert "flext_telemetry_records_total{" in page.text
         assert ask(port, "/health").json["status"] == "healthy"
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0

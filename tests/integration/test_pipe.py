@@ -12,12 +12,14 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 import flext_observability as fo
 from tests.fixtures.collector import (
+    BAD_REQUEST,
     Answer,
     Collector,
     closed_port,
 )
 from tests.fixtures.library import assert_balanced, flush, start
-from tests.fixtures.programs import run_program
+from tests.fixtures.programs import SPOOL_DIR, Ended, run_program
+from tests.fixtures.web_service import WebService
 
 
 def test_metrics_are_taken_during_an_outage() -> None:
@@ -207,24 +209,139 @@ def test_drain_sends_what_a_dead_process_left() -> None:
     """
     endpoint = f"http://127.0.0.1:{port}"
     run_program(program, endpoint).ok()
-    failed = run_program(DRAIN, endpoint, "1")
+    failed = drain(endpoint, 1)
     assert failed.code == 1
     assert "25 traces" in failed.stderr
     with Collector("grpc", port=port) as server:
-        ended = run_program(DRAIN, endpoint, "20").ok()
+        ended = drain(endpoint, 20).ok()
         assert "25 of 25 traces" in ended.stdout
         assert len(server.spans("left")) == 25
 
 
+LEAVE = """
+    import logging, os, sys
+    import flext_observability as fo
+
+    fo.setup("shop", endpoint=sys.argv[1], durability="record").unwrap()
+    for number in range(25):
+        with fo.flext_span("left"):
+            logging.getLogger("shop").warning("left")
+    fo.flext_counter("left").add(1)
+    fo.flush(0.5)
+    os._exit(0)
+"""
+
 DRAIN = """
     import runpy, sys
 
-    sys.argv = [
-        "flext-observability", "drain", "shop",
-        "--endpoint", sys.argv[1], "--seconds", sys.argv[2],
-    ]
+    sys.argv = ["flext-observability", "drain", *sys.argv[1:]]
     runpy.run_module("flext_observability", run_name="__main__", alter_sys=True)
 """
+
+
+def drain(
+    endpoint: str, seconds: int, *more: str, service: str = "shop", **env: str
+) -> Ended:
+    """Run the command."""
+    options = ("--endpoint", endpoint, "--seconds", str(seconds), *more)
+    return run_program(DRAIN, service, *options, env=env)
+
+
+def spooled(folder: Path) -> dict[str, int]:
+    """Every file and folder, and the bytes of those that hold records."""
+    return {
+        str(each.relative_to(folder)): each.stat().st_size * (each.suffix == ".seg")
+        for each in folder.rglob("*")
+    }
+
+
+@pytest.fixture
+def spool() -> Path:
+    return Path(os.environ[SPOOL_DIR])
+
+
+def test_a_drain_makes_no_telemetry(spool: Path) -> None:
+    """What it sends is what was left, to the record, however often it failed before."""
+    port = closed_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    run_program(LEAVE, endpoint).ok()
+    before = spooled(spool)
+    with WebService() as beside:
+        other = {
+            "PROMETHEUS_PUSH_GATEWAY": beside.address,
+            "OTEL_METRICS_EXPORTER": "none",  # now: the records are from before
+        }
+        for _ in range(2):
+            failed = drain(endpoint, 1, **other)
+            assert failed.code == 1
+            assert "delivered: 0 of 25 traces" in failed.stderr
+            assert spooled(spool) == before
+        with Collector("grpc", port=port) as server:
+            ended = drain(endpoint, 20, **other).ok()
+            metrics = len(server.metrics())
+            assert metrics > 0
+            assert ended.stdout == (
+                "delivered: 25 of 25 traces, "
+                f"{metrics} of {metrics} metrics, 25 of 25 logs\n"
+            )
+            assert len(server.spans()) == len(server.logs()) == 25
+            again = drain(endpoint, 20, **other).ok()
+            assert again.stdout == (
+                "delivered: 0 of 0 traces, 0 of 0 metrics, 0 of 0 logs\n"
+            )
+            assert len(server.metrics()) == metrics
+        assert beside.asked == []
+    assert not any(spooled(spool).values())
+
+
+def test_a_drain_of_what_is_not_there(spool: Path, tmp_path: Path) -> None:
+    """A wrong service, endpoint or directory fails, names what there is, makes none."""
+    endpoint = f"http://127.0.0.1:{closed_port()}"
+    run_program(LEAVE, endpoint).ok()
+    before = spooled(spool)
+    (folder,) = spool.iterdir()
+    elsewhere = drain("http://127.0.0.1:1", 20)
+    assert elsewhere.code == 1
+    assert (
+        "nothing waits for service shop at endpoint http://127.0.0.1:1 (grpc) in "
+        f"{spool}; records for other endpoints are in {folder}: "
+    ) in elsewhere.stderr
+    nobody = drain(endpoint, 20, service="sho")
+    assert nobody.code == 1
+    assert nobody.stderr.endswith(f"(grpc) in {spool}\n")
+    missing = tmp_path / "missing"
+    nowhere = drain(endpoint, 20, "--spool-dir", str(missing))
+    assert nowhere.code == 1
+    assert f"in {missing}\n" in nowhere.stderr
+    assert not missing.exists()
+    assert spooled(spool) == before
+
+
+def test_a_drain_of_an_empty_folder_names_others(spool: Path) -> None:
+    """Nothing waits here, which is success; where something waits is said."""
+    with Collector("grpc") as server:
+        run_program(LEAVE, server.endpoint).ok()
+        drain(server.endpoint, 20).ok()
+        run_program(LEAVE, f"http://127.0.0.1:{closed_port()}").ok()
+        ended = drain(server.endpoint, 20).ok()
+    assert "delivered: 0 of 0 traces" in ended.stdout
+    (other,) = {name.partition("/")[0] for name, size in spooled(spool).items() if size}
+    assert f"records for other endpoints are in {spool / other}" in ended.stdout
+
+
+def test_a_drain_that_is_refused(spool: Path) -> None:
+    """Refused records are no success; the next time nothing waits any more."""
+    port = closed_port()
+    run_program(LEAVE, f"http://127.0.0.1:{port}").ok()
+    with Collector("grpc", port=port) as server:
+        server.answer_always(BAD_REQUEST, signals=["traces"])
+        failed = drain(server.endpoint, 20)
+        assert failed.code == 1
+        assert "delivered: 0 of 25 traces (25 rejected), " in failed.stderr
+        assert ", 25 of 25 logs; " in failed.stderr
+        (kept,) = spool.glob("*/v1/rejected")
+        assert str(kept) in failed.stderr
+        assert "delivered: 0 of 0 traces" in drain(server.endpoint, 20).ok().stdout
 
 
 @pytest.mark.parametrize("durability", ["memory", "batch"])

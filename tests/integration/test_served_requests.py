@@ -4,13 +4,16 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.responses import StreamingResponse
-from flask import Flask
+from flask import Flask, request, stream_with_context
+from opentelemetry import baggage, trace
+from opentelemetry.context import attach, detach
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -614,6 +617,105 @@ def test_wsgi_bodies_are_closed(server: Collector) -> None:
     assert ("X-Correlation-ID", "r-1") in started[0][1]
     assert fo.flext_get_correlation_id() == ""
     assert served(server, "GET")
+
+
+def test_flasks_test_client_works_on_streams(server: Collector) -> None:
+    """It keeps the request's context after the answer, and so it can behind us."""
+    app: Flask = flask_app()
+
+    @app.get("/rows")
+    def rows() -> Any:
+        def parts() -> Iterator[str]:
+            for number in range(2):
+                with fo.flext_span(f"part {number}"):
+                    yield request.path
+
+        return app.response_class(stream_with_context(parts()))
+
+    app.wsgi_app = fo.FlextWSGIMiddleware(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documentation has it
+    with app.test_client() as client:
+        assert client.get("/rows").text == "/rows" * 2
+        assert '"7"' in client.get("/orders/7").text
+        assert client.get("/rows").text == "/rows" * 2
+        assert request.path == "/rows"
+    spans = arrived(server, 3)
+    rows_spans = {span.span_id for span in spans if span.name == "GET /rows"}
+    for number in range(2):
+        parts = server.spans(f"part {number}")
+        assert {part.parent_span_id for part in parts} == rows_spans
+
+
+user: ContextVar[str] = ContextVar("user", default="")
+
+
+def seen_here() -> tuple[str, object, bool]:
+    """What of ours is current: id, baggage, whether there is a span."""
+    is_in_span = trace.get_current_span().get_span_context().is_valid
+    return fo.flext_get_correlation_id(), baggage.get_baggage("tenant"), is_in_span
+
+
+def test_wsgi_variables_of_the_application_reach_its_server(server: Collector) -> None:
+    """What it binds is seen outside, as without us; of ours nothing is."""
+    app: Flask = flask_app()
+
+    @app.get("/login")
+    def login() -> str:
+        fo.flext_set_correlation_id("of-the-view")
+        attach(baggage.set_baggage("tenant", "acme"))
+        user.set("ada")
+        return "welcome"
+
+    token = attach(baggage.set_baggage("tenant", "outer"))
+    with fo.flext_correlation_scope("outer"):
+        _, body = call(fo.FlextWSGIMiddleware(app.wsgi_app), {"PATH_INFO": "/login"})
+        assert b"".join(body) == b"welcome"
+        body.close()
+        assert seen_here() == ("outer", "outer", False)
+    detach(token)
+    assert user.get() == "ada"
+    assert served(server, "GET /login")
+
+
+def test_wsgi_parts_go_on_where_the_last_one_stopped(
+    server: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a body attaches stays for its next part, and never meets the server."""
+    inside: list[object] = []
+
+    def app(_: Any, start: Start) -> Any:
+        start("200 OK", [])
+        inside.append(seen_here())
+        fo.flext_set_correlation_id("of-the-body")
+        token = attach(baggage.set_baggage("tenant", "acme"))
+        try:
+            for _ in range(2):
+                inside.append(seen_here())
+                fo.get_logger("shop").warning("a part")
+                yield b"x"
+        finally:
+            detach(token)
+            inside.append(seen_here())
+
+    environ = {"HTTP_X_CORRELATION_ID": "r-1"}
+    for _ in range(2):  # the second request on this thread finds nothing of the first
+        inside.clear()
+        _, body = call(fo.FlextWSGIMiddleware(app), environ)
+        assert next(body) == b"x"
+        assert seen_here() == ("", None, False)
+        assert next(body) == b"x"
+        thread = threading.Thread(target=body.close)  # servers may do that
+        thread.start()
+        thread.join()
+        assert seen_here() == ("", None, False)
+        assert inside[0] == ("r-1", None, True)
+        assert inside[1:3] == [("of-the-body", "acme", True)] * 2
+    spans = arrived(server, 2)
+    lines = [log for log in server.logs() if log.body == "a part"]
+    assert [line.span_id for line in lines] == [
+        span.span_id for span in spans for _ in range(2)
+    ]
+    # The application's own token, which another thread cannot use, and nothing more.
+    assert len([r for r in caplog.records if "detach" in r.getMessage()]) == 2
 
 
 def test_wsgi_write_callable_and_exc_info_work(server: Collector) -> None:

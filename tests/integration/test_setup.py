@@ -2,19 +2,25 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry import metrics, trace
+from opentelemetry import metrics, propagate, trace
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import flext_observability as fo
-from tests.conftest import Certificates, library_threads
+from tests.conftest import Certificates, assert_no_new_threads, library_threads
 from tests.fixtures.collector import Collector, Protocol, Relay
 from tests.fixtures.library import assert_balanced, emit_all, flush, start
+from tests.fixtures.programs import run_program
 
 
 def test_all_three_signals_arrive(collector: Collector) -> None:
@@ -313,6 +319,78 @@ def test_global_providers_are_ours(http_collector: Collector) -> None:
     assert outer.scope == "instrumentation"
 
 
+PROVIDER_VARIABLES = {
+    f"OTEL_PYTHON_{kind.upper()}_PROVIDER": f"sdk_{kind}_provider"
+    for kind in ("tracer", "meter", "logger")
+}
+# Sends one record of every signal through plain OpenTelemetry.
+PLAIN_PROGRAM = """
+import sys
+import flext_observability as fo
+{before}
+fo.setup("shop", endpoint=sys.argv[1], protocol="http/protobuf", {fields}).unwrap()
+from opentelemetry import _logs, metrics, trace
+with trace.get_tracer("lib").start_as_current_span("plain"):
+    print(*fo.flext_inject_headers({{}}).unwrap())
+metrics.get_meter("lib").create_counter("plain").add(1)
+_logs.get_logger("lib").emit(body="plain")
+assert fo.flush().success
+"""
+
+
+def assert_plain_arrives(
+    collector: Collector, env: dict[str, str], before: str = "", fields: str = ""
+) -> str:
+    """Run that program with these variables; give what it said."""
+    source = PLAIN_PROGRAM.format(before=before, fields=fields)
+    ended = run_program(source, collector.endpoint, env=env).ok()
+    assert collector.span("plain").scope == "lib"
+    assert collector.metric("plain").value == 1
+    assert collector.log("plain")
+    return ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("value", ["", " ", "missing", "of the SDK"])
+def test_variables_that_name_other_providers(
+    http_collector: Collector, value: str
+) -> None:
+    """Whatever providers OTEL_PYTHON_*_PROVIDER name, ours are installed."""
+    env = dict.fromkeys(PROVIDER_VARIABLES, value)
+    env = PROVIDER_VARIABLES if value == "of the SDK" else env
+    said = assert_plain_arrives(http_collector, env)
+    assert said.split() == ["traceparent", "X-Correlation-ID"]
+
+
+def test_provider_of_another(http_collector: Collector) -> None:
+    """A provider that was installed before setup stays, and one line says so."""
+    before = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+trace.set_tracer_provider(TracerProvider())
+"""
+    source = PLAIN_PROGRAM.format(before=before, fields="")
+    ended = run_program(source, http_collector.endpoint).ok()
+    assert ended.stderr.count("another TracerProvider was installed") == 1
+    assert http_collector.metric("plain").value == 1
+    assert http_collector.log("plain")
+    assert not http_collector.spans()
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_blank_variables(http_collector: Collector, blank: str) -> None:
+    """A variable that is blank counts as unset."""
+    env = {"OTEL_PROPAGATORS": blank, "OTEL_METRICS_EXEMPLAR_FILTER": blank}
+    assert "traceparent" in assert_plain_arrives(http_collector, env)
+
+
+def test_argument_over_bad_variable(http_collector: Collector) -> None:
+    """Propagators that are given count, whatever the variable names."""
+    env = {"OTEL_PROPAGATORS": "pigeon"}
+    fields = "propagators=['tracecontext']"
+    said = assert_plain_arrives(http_collector, env, fields=fields)
+    assert said.split() == ["traceparent", "X-Correlation-ID"]
+
+
 @pytest.mark.parametrize(
     ("field", "kept"),
     [
@@ -470,6 +548,8 @@ def test_unknown_field_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "timeout_s"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "exporters"),
         ("OTEL_PROPAGATORS", "pigeon", "propagators"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "some", "always_off"),
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", "many", "integer"),
     ],
 )
 def test_bad_variable_is_a_failure(
@@ -479,6 +559,7 @@ def test_bad_variable_is_a_failure(
     monkeypatch.setenv(variable, value)
     result = fo.setup("shop")
     assert result.is_failure
+    assert str(result.error).startswith("Invalid configuration: ")
     assert field in str(result.error)
     assert value in str(result.error)
     assert variable in str(result.error) or "for traces" in str(result.error)
@@ -492,6 +573,104 @@ def test_bad_setup_leaves_what_was_in_force(http_collector: Collector) -> None:
     flush()
     assert http_collector.span("x").resource["service.name"] == "kept"
     assert fo.status().service_name == "kept"
+
+
+def setup_that_fails_late(**fields: Any) -> fo.FlextResult[Any]:
+    """Set up where the last thing, handling signals, cannot be had."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no signals here")
+
+    with pytest.MonkeyPatch.context() as host:
+        host.setattr(signal, "signal", refuse)
+        return fo.setup("lost", handle_signals=True, **fields)
+
+
+def test_late_failure_leaves_nothing(http_collector: Collector) -> None:
+    """A first setup that fails at its very end leaves nothing of it in force."""
+    before = fo.status()
+    call_handlers, submit = logging.Logger.callHandlers, ThreadPoolExecutor.submit
+    threads, propagator = set(threading.enumerate()), propagate.get_global_textmap()
+    address = {"endpoint": http_collector.endpoint, "protocol": "http/protobuf"}
+    result = setup_that_fails_late(**address)
+    assert result.error == "setup failed: RuntimeError: no signals here"
+    emit_all("lost")
+    assert not fo.status().running
+    assert fo.status().signals == before.signals
+    assert_no_new_threads(threads)
+    assert logging.Logger.callHandlers is call_handlers
+    assert ThreadPoolExecutor.submit is submit
+    assert propagate.get_global_textmap() is propagator
+
+    start(http_collector, "found")
+    emit_all("found")
+    flush()
+    assert http_collector.span("found").resource["service.name"] == "found"
+    assert not http_collector.spans("lost")
+
+
+def test_late_failure_leaves_what_was_in_force(
+    http_collector: Collector, second_collector: Collector
+) -> None:
+    """A further setup that fails at its very end changes nothing."""
+    reader, diary = InMemoryMetricReader(), InMemorySpanExporter()
+    processor = SimpleSpanProcessor(diary)
+    start(http_collector, "kept", metric_readers=[reader], span_processors=[processor])
+    emit_all("before")
+    flush()
+    threads = set(threading.enumerate())
+    result = setup_that_fails_late(
+        endpoint=second_collector.endpoint,
+        metric_readers=[reader],
+        span_processors=[processor],
+    )
+    assert result.is_failure
+    emit_all("x")
+    flush()
+    for arrived in (http_collector.span("x"), http_collector.log("x")):
+        assert arrived.resource["service.name"] == "kept"
+    assert http_collector.metric("x").value == 1
+    assert fo.status().service_name == "kept"
+    assert_no_new_threads(threads)
+    assert [span.name for span in diary.get_finished_spans()] == ["before", "x"]
+    assert reader.get_metrics_data() is not None
+    assert not second_collector.requests()
+
+
+CHILD_PROGRAM = """
+import os, sys
+import flext_observability as fo
+from opentelemetry import _logs, metrics, trace
+
+fo.setup("shop", exporters=["none"]).unwrap()
+uses = [
+    lambda: trace.get_tracer("lib").start_span("span").end(),
+    lambda: metrics.get_meter("lib").create_counter("count").add(1),
+    lambda: _logs.get_logger("lib").emit(body="record"),
+    lambda: fo.get_logger("lib").warning("line"),
+]
+first = int(sys.argv[1])
+child = os.fork()
+if not child:
+    os.environ["OTEL_METRICS_EXEMPLAR_FILTER"] = "some"
+    for use in uses[first:] + uses:
+        use()
+    print(fo.status().running, fo.flush().success, flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_forked_child_whose_setup_fails(first: int) -> None:
+    """A child whose own pipeline cannot be built says so once, and runs without.
+
+    Whatever it uses first does not raise.
+    """
+    ended = run_program(CHILD_PROGRAM, str(first)).ok()
+    assert ended.lines == ["False True"]
+    assert ended.stderr.count("a forked child runs without telemetry") == 1
+    assert "OTEL_METRICS_EXEMPLAR_FILTER" in ended.stderr
 
 
 def test_missing_half_of_a_client_identity(certificates: Certificates) -> None:

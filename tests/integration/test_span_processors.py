@@ -23,6 +23,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 import flext_observability as fo
 from tests.fixtures.collector import Collector
 from tests.fixtures.library import assert_balanced, flush, start
+from tests.fixtures.programs import run_program
 
 Plug = Callable[[Collector, SpanProcessor], None]
 
@@ -323,6 +324,116 @@ def test_added_under_load(http_collector: Collector) -> None:
     assert diary.lines.count("start after") == diary.lines.count("end after") == 1
     flush()
     assert_balanced("traces")
+
+
+class WholeLife(Diary):
+    """Writes down what becomes of itself, too."""
+
+    def shutdown(self) -> None:
+        self.lines.append("shut down")
+
+
+def add(processor: SpanProcessor) -> None:
+    """Add to the global provider, as libraries of vendors do."""
+    provider: Any = trace.get_tracer_provider()
+    provider.add_span_processor(processor)
+
+
+@pytest.mark.parametrize("sampler", [None, Followed(ALWAYS_ON)])
+def test_added_processor_stays(
+    http_collector: Collector, sampler: Followed | None
+) -> None:
+    """One that was added after setup goes on seeing every span after another setup.
+
+    That is so on the SDK's path, too, and for a span that is open meanwhile.
+    """
+    start(http_collector, sampler=sampler)
+    diary = WholeLife()
+    add(diary)
+    across = trace.get_tracer("lib").start_span("across")
+    start(http_collector, sampler=sampler, log_level="DEBUG")
+    start(http_collector, tracing_enabled=False)
+    start(http_collector, sampler=sampler)
+    across.end()
+    trace.get_tracer("lib").start_span("later").end()
+    flush()
+    assert diary.lines == [
+        *("start across", "ending across", "end across"),
+        *("start later", "ending later", "end later"),
+    ]
+    fo.shutdown()
+    assert diary.lines[-1] == "shut down"
+    assert diary.lines.count("shut down") == 1
+
+
+def test_added_processor_is_flushed_after_another_setup(
+    http_collector: Collector,
+) -> None:
+    """``flush`` and ``shutdown`` go on caring for a processor that was carried over."""
+    start(http_collector)
+    memory = InMemorySpanExporter()
+    add(BatchSpanProcessor(memory, schedule_delay_millis=60_000))
+    start(http_collector, log_level="DEBUG")
+    trace.get_tracer("lib").start_span("flushed").end()
+    flush()
+    trace.get_tracer("lib").start_span("at the end").end()
+    assert fo.shutdown().success
+    names = [span.name for span in memory.get_finished_spans()]
+    assert names == ["flushed", "at the end"]
+
+
+def test_added_twice(http_collector: Collector) -> None:
+    """The same processor sees a span once, however often it is added or given."""
+    diary = WholeLife()
+    start(http_collector, span_processors=[diary])
+    add(diary)
+    trace.get_tracer("lib").start_span("given, added").end()
+    start(http_collector)
+    added = WholeLife()
+    add(added)
+    add(added)
+    start(http_collector, span_processors=[added])
+    trace.get_tracer("lib").start_span("added, given").end()
+    assert diary.lines.count("end given, added") == 1
+    assert diary.lines[-1] == "shut down"
+    assert added.lines == [
+        *("start added, given", "ending added, given", "end added, given")
+    ]
+
+
+FORKING_PROGRAM = """
+import os, sys
+import flext_observability as fo
+from opentelemetry import _logs, trace
+from opentelemetry.sdk._logs import LogRecordProcessor
+from opentelemetry.sdk.trace import SpanProcessor
+
+class Spans(SpanProcessor):
+    def on_end(self, span):
+        print(span.name, flush=True)
+
+class Logs(LogRecordProcessor):
+    def on_emit(self, log_record):
+        print(log_record.log_record.body, flush=True)
+    def shutdown(self): ...
+    def force_flush(self, timeout_millis=30_000): return True
+
+fo.setup("shop", exporters=["none"]).unwrap()
+trace.get_tracer_provider().add_span_processor(Spans())
+_logs.get_logger_provider().add_log_record_processor(Logs())
+child = os.fork()
+with trace.get_tracer("lib").start_as_current_span("span" if child else "its span"):
+    fo.get_logger("x").warning("line" if child else "its line")
+if not child:
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+def test_added_processor_in_a_forked_child() -> None:
+    """A child sees with the processors that its parent had added to the providers."""
+    ended = run_program(FORKING_PROGRAM).ok()
+    assert sorted(ended.lines) == ["its line", "its span", "line", "span"]
 
 
 class WritesLate(SpanProcessor):

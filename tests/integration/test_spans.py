@@ -1,11 +1,15 @@
 """Spans made by hand: flext_span and flext_add_attributes."""
 
 import asyncio
+import decimal
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import baggage, trace
+from opentelemetry.context import attach
 
 import flext_observability as fo
 from tests.fixtures.collector import Collector
@@ -172,6 +176,71 @@ def test_pool_map_carries_context(server: Collector) -> None:
     flush()
     parents = [span.parent_span_id for span in server.spans("work")]
     assert sorted(parents) == ["", *[server.span("caller").span_id] * 6]
+
+
+connection: ContextVar[str] = ContextVar("connection", default="none")
+jobs_done: ContextVar[int] = ContextVar("jobs_done", default=0)
+
+
+def prepare_worker() -> None:
+    connection.set("of this worker")
+    decimal.getcontext().prec = 5
+
+
+def job() -> tuple[str, str, int]:
+    jobs_done.set(jobs_done.get() + 1)
+    return connection.get(), str(decimal.Decimal(2) / 3), jobs_done.get()
+
+
+def test_a_worker_keeps_what_is_its_own(server: Collector) -> None:
+    """What an initializer sets and what a job leaves is there, as without us."""
+
+    def results(function: Callable[[], tuple[str, str, int]]) -> list[object]:
+        with ThreadPoolExecutor(1, initializer=prepare_worker) as pool:
+            return [pool.submit(function).result() for _ in range(2)]
+
+    plain = results(job)
+    connection.set("of the submitter")
+    with fo.flext_span("caller"):
+        assert results(fo.flext_monitor_function("job")(job)) == plain
+    assert plain == [("of this worker", "0.66667", n) for n in (1, 2)]
+    flush()
+    caller = server.span("caller").span_id
+    assert [span.parent_span_id for span in server.spans("job")] == [caller] * 2
+
+
+def test_what_travels_into_a_pool_leaves_it_again(server: Collector) -> None:
+    """A job has its submitter's baggage, id and attributes; the next one has none."""
+
+    def seen() -> tuple[object, str, bool]:
+        is_in_span = trace.get_current_span().get_span_context().is_valid
+        return baggage.get_baggage("tenant"), fo.flext_get_correlation_id(), is_in_span
+
+    @fo.flext_monitor_function("careless")
+    def careless() -> None:
+        assert seen() == ("acme", "req-1", True)
+        fo.get_logger("shop").warning("inside")
+        fo.flext_set_correlation_id("left-behind")
+        attach(baggage.set_baggage("tenant", "left behind"))
+        raise LookupError
+
+    monitor = fo.FlextObservabilityMonitor()
+    with ThreadPoolExecutor(1) as pool:
+        with (
+            monitor.context(region="eu"),
+            fo.flext_correlation_scope("req-1"),
+            fo.flext_span("caller"),
+        ):
+            attach(baggage.set_baggage("tenant", "acme"))
+            with pytest.raises(LookupError):
+                pool.submit(careless).result()
+            assert seen() == ("acme", "req-1", True)
+        assert pool.submit(seen).result() == (None, "", False)
+    flush()
+    span = server.span("careless")
+    assert span.parent_span_id == server.span("caller").span_id
+    assert span.attributes["region"] == "eu"
+    assert span.attributes["correlation.id"] == "req-1"
 
 
 def test_executor_behaves_as_ever() -> None:

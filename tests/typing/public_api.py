@@ -577,7 +577,7 @@ def servers() -> None:
     """Middleware wraps any application and is one itself."""
     asgi = fo.FlextASGIMiddleware(object(), excluded_paths=["/ping", "/internal/*"])
     fo.FlextASGIMiddleware(asgi, trusts_callers=False)
-    wsgi = fo.FlextWSGIMiddleware(object(), trusts_callers=False)
+    wsgi = fo.FlextWSGIMiddleware(object(), trusts_callers=None)
     fo.FlextWSGIMiddleware(wsgi, excluded_paths=["/ping"])
     fo.FlextWSGIMiddleware(wsgi, exclude="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     setup(

@@ -4,6 +4,8 @@ import sys
 import traceback
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -120,6 +122,46 @@ def test_depth() -> None:
     header, _, frames = expected.partition("\n")
     # Within what an attribute holds; Python itself folds what repeats.
     assert captured.stack == f"{header}\n  … [truncated]\n{frames}"
+
+
+def test_a_recursion_is_cheap() -> None:
+    """What is the same in hundreds of levels is looked up once, not at each of them."""
+
+    def down(levels: int) -> None:
+        if not levels:
+            raise ValueError("deep")
+        up(levels - 1)
+
+    def up(levels: int) -> None:
+        down(levels)
+
+    with pytest.raises(ValueError, match="deep") as caught:
+        down(FRAMES)
+    captured = CapturedException(caught.value)
+    looked = 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal looked
+        looked += event == "call" and frame.f_code.co_name == "checkcache"
+
+    sys.setprofile(count)
+    try:
+        stack = captured.stack
+    finally:
+        sys.setprofile(None)
+    assert stack.count("in up\n") > 50
+    assert looked < 10
+
+
+def test_a_copy_in_another_file(tmp_path: Path) -> None:
+    """The same code at the same place in two files is told apart."""
+    for name in ("one.py", "two.py"):
+        (tmp_path / name).write_text("def fail():\n    raise ValueError('copied')\n")
+        found: dict[str, Any] = {}
+        exec(compile((tmp_path / name).read_text(), tmp_path / name, "exec"), found)  # noqa: S102 - a file of ours
+        with pytest.raises(ValueError, match="copied") as caught:
+            found["fail"]()
+        assert name in CapturedException(caught.value).stack
 
 
 def test_nothing_is_held() -> None:

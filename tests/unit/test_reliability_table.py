@@ -51,14 +51,16 @@ def test_every_fault_test_has_its_row() -> None:
 
 
 def test_many_figures_of_a_row_become_ranges(tmp_path: Path) -> None:
-    """A cell stays readable; what differs between the cases shows in its extremes."""
+    """A cell stays readable: the extremes of each mode, which nobody mixes up."""
     told, after = bring(
         tmp_path,
-        *(f"FIGURE R2 case=c{n} lost=0 left={n} took_s={n / 8}" for n in range(1, 10)),
+        *(f"FIGURE R2-batch_{n} lost=0 left={n} took_s={n / 8}" for n in range(1, 10)),
+        *(f"FIGURE R2 mode=memory lost={n}" for n in range(4)),
     )
     assert told.ok()
     assert (
-        "| 9 figures: left=1…9 lost=0 took_s=0.125…1.125 (2026-02-03) |" in after["R2"]
+        "| batch, 9 figures: left=1…9 lost=0 took_s=0.125…1.125; "
+        "memory, 4 figures: lost=0…3 (2026-02-03) |" in after["R2"]
     )
 
 

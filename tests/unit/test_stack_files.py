@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.fixtures.programs import clean_environment, run_program
+from tests.fixtures.collector import closed_port
+from tests.fixtures.programs import clean_environment
 from tests.fixtures.stack_files import (
     DASHBOARDS,
     ROOT,
@@ -22,7 +23,7 @@ from tests.fixtures.stack_files import (
     rule_groups,
     rules,
 )
-from tests.fixtures.web_service import WebService
+from tests.fixtures.web_service import Reply, WebService
 
 import flext_observability as fo
 
@@ -58,16 +59,35 @@ def yaml_of(path: str) -> Any:
 
 
 def test_checked_in_is_what_the_generator_writes(tmp_path: Path) -> None:
-    """`init` writes exactly the files of this repository, and no other."""
-    done = command("init", "--output", str(tmp_path))
+    """`init --stack` writes exactly the files of this repository, and no other."""
+    done = command("init", "--stack", "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written) == len(done.stdout.splitlines()) >= 11
+    assert len(written) == len(done.stdout.splitlines()) >= 12
     for path in written:
         place = path.relative_to(tmp_path)
         assert (ROOT / place).read_text("utf-8") == path.read_text("utf-8"), place
     ours = {*DASHBOARDS, *RULES, *(ROOT / "grafana/provisioning").rglob("*.yml")}
     assert ours <= {ROOT / path.relative_to(tmp_path) for path in written}
+
+
+def test_init_in_a_project_names_nothing_that_may_be_missing(tmp_path: Path) -> None:
+    """No container, no file to come; the one fixed target is Prometheus itself."""
+    done = command("init", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "prometheus/prometheus.yml").read_text("utf-8")
+    config = yaml.safe_load(text)
+    fixed = [
+        target
+        for job in config["scrape_configs"]
+        for static in job.get("static_configs", ())
+        for target in static["targets"]
+    ]
+    assert fixed == ["localhost:9090"]
+    assert "_file:" not in text
+    sources = tmp_path / "grafana/provisioning/datasources/flext.yml"
+    for source in yaml.safe_load(sources.read_text("utf-8"))["datasources"]:
+        assert source["url"].startswith("http://localhost:")
 
 
 def test_init_leaves_files_alone(tmp_path: Path) -> None:
@@ -344,7 +364,7 @@ def test_what_is_mounted_is_what_is_read(services: dict[str, Any]) -> None:
         for job in prometheus["scrape_configs"]
         if "authorization" in job
     ]
-    assert tokens == [secret["target"]]
+    assert set(tokens) == {secret["target"]}
     for pattern in (
         *prometheus["rule_files"],
         *(
@@ -423,18 +443,45 @@ def test_the_command_of_the_image_resolves() -> None:
         pytest.skip("the operations server is not part of this checkout yet")
 
 
-def test_the_health_check_asks_with_the_token() -> None:
-    """HEALTHCHECK runs; it fails where nobody answers, and shows the token."""
+def test_the_health_check_asks_what_the_image_serves() -> None:
+    """HEALTHCHECK asks at PORT and PROMETHEUS_PATH, with the token; else it fails."""
     (check,) = values("HEALTHCHECK")
-    program, option, code = json.loads(check.partition("CMD ")[2])
-    assert (program, option) == ("python", "-c")
-    assert "http://localhost:9090/metrics" in code
+    program, *arguments = json.loads(check.partition("CMD ")[2])
+    assert program == "python"
+    image = dict(pair.split("=") for line in values("ENV") for pair in line.split())
+
+    def code_of_check(**changed: str) -> int:
+        names = ("HOST", "PORT")
+        variables = {name: image[name] for name in names} | changed
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=clean_environment(**variables),
+            capture_output=True,
+            timeout=30,
+            check=False,
+        ).returncode
+
     with WebService() as server:
-        here = code.replace("localhost:9090", f"127.0.0.1:{server.port}")
-        env = {"FLEXT_OBSERVABILITY_SERVER_TOKEN": "made-up"}
-        run_program(here, env=env).ok()
-        assert server.asked[0].headers["authorization"] == "Bearer made-up"
-    assert run_program(here, env=env).code != 0
+        moved = {
+            "PORT": str(server.port),
+            "PROMETHEUS_PATH": "/prom",
+            "FLEXT_OBSERVABILITY_SERVER_TOKEN": "made-up",
+        }
+        assert code_of_check(**moved) == 0
+        (asked,) = server.asked
+        assert (asked.method, asked.path) == ("GET", "/prom")
+        assert asked.headers["authorization"] == "Bearer made-up"
+        server.usual = Reply(503)
+        assert code_of_check(**moved) == 1
+    assert code_of_check(**moved) == 1
+
+
+def test_the_health_check_is_that_of_the_contract() -> None:
+    """Without further variables, http://localhost:9090/metrics."""
+    image = " ".join(values("ENV")).split()
+    assert "PORT=9090" in image
+    assert not any(pair.startswith("PROMETHEUS_PATH=") for pair in image)
+    assert "http://localhost:9090/metrics" in DOCKERFILE.read_text("utf-8")
 
 
 # --- scripts and make -----------------------------------------------------------------
@@ -488,6 +535,28 @@ def test_what_is_absent_is_named(name: str, absent: str, tmp_path: Path) -> None
     assert done.returncode != 0
     (line,) = done.stderr.splitlines()
     assert absent in line
+
+
+def test_an_alertmanager_that_does_not_load(tmp_path: Path) -> None:
+    """What keeps Alertmanager from loading is said in one plain line."""
+    (tmp_path / "amtool").write_text("#!/bin/sh\n")
+    (tmp_path / "amtool").chmod(0o700)
+
+    def said(address: str) -> str:
+        variables = {"PATH": str(tmp_path), "ALERTMANAGER_URL": address}
+        done = script("alertmanager_config.py", **variables)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        return str(line)
+
+    nobody = f"http://127.0.0.1:{closed_port()}"
+    assert f"cannot reach Alertmanager at {nobody}: connection refused;" in said(nobody)
+    assert "9093x" in said("http://localhost:9093x")
+    with WebService() as server:
+        server.usual = Reply(500, body=b"failed to reload config: no route")
+        assert said(server.address).endswith(
+            "does not load it: 500 failed to reload config: no route"
+        )
 
 
 def test_every_target_of_the_contract_is_there() -> None:

@@ -242,6 +242,11 @@ class AlertBook:
         with self._lock:
             return sum(each.news for each in self._known())
 
+    def untold(self) -> int:
+        """Give how many alerts have such changes, those with equal labels as one."""
+        with self._lock:
+            return sum(1 for each in self._known() if each.news)
+
     def take_over(self, former: "AlertBook") -> bool:
         """Go on telling what another book has open; its news stay there.
 

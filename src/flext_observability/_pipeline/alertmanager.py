@@ -129,14 +129,14 @@ class AlertSender:
         """Tell what is due and wait for it until a deadline.
 
         Returns:
-            Changes that nobody was told of by then.
+            Alerts with changes that nobody was told of by then.
         """
         if not self._book.news():
             return 0
         self.hurry()
         if self._start():
             self.ledger.wait_settled(deadline)
-        return self._book.news()
+        return self._book.untold()
 
     def begin_close(self) -> None:
         """Tell what is due, with short pauses from now on."""
@@ -152,8 +152,8 @@ class AlertSender:
             else:  # no thread to be had: the interpreter is leaving
                 self._work_until(deadline)
         self._is_stopped = True
-        left = self._book.news()
-        self.ledger.close(left)
+        left = self._book.untold()
+        self.ledger.close(self._book.news())
         self._bell.ring()
         if left:
             why = f" ({self._trouble})" if self._trouble else ""

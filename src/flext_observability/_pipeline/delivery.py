@@ -102,12 +102,15 @@ class Delivery:
     @property
     def problem(self) -> str | None:
         """Why nothing arrives now; ``None`` while all is well."""
+        return self._trouble or self._silence(_SILENCE_S)
+
+    def _silence(self, longer_than_s: float) -> str | None:
         asked_at = self._asked_at
-        if self._trouble is None and asked_at is not None:
-            silent_s = time.monotonic() - asked_at
-            if silent_s > _SILENCE_S:
-                return f"{self._signal.value}: no answer for {silent_s:.0f} s"
-        return self._trouble
+        silent_s = 0.0 if asked_at is None else time.monotonic() - asked_at
+        if silent_s <= longer_than_s:
+            return None
+        told = f"no answer from the collector for {silent_s:.1f} s"
+        return f"{self._signal.value}: {told}"
 
     def start(self) -> bool:
         """Start the thread unless it runs; say whether it does."""
@@ -149,6 +152,10 @@ class Delivery:
             if self._stopped() or self._ledger.wait_settled(_step(deadline)):
                 break
         self._is_stopped = True
+        # Why something is left is asked for when all is over.
+        silence = self._silence(0.0)
+        if silence is not None and self._trouble is None:
+            self._trouble = silence
         self.hurry()
         # A batch is forgotten by the spool before the ledger knows: not in between.
         for _ in range(_SETTLING_STEPS):
@@ -270,6 +277,7 @@ class Delivery:
             verdict = self._send(piece.body)
             if self._is_stopped:
                 return None  # whoever closed has counted these records
+            self._asked_at = None  # not before: whoever closes looks at it then
             if verdict.message:
                 self._notices.error(verdict.reason, verdict.message)
             if verdict.outcome not in {Outcome.RETRY, Outcome.HOLD}:
@@ -289,12 +297,9 @@ class Delivery:
     def _send(self, body: bytes) -> Verdict:
         self._asked_at = time.monotonic()
         left_s = self._deadline - self._asked_at
-        try:
-            return self._transport.send(
-                body, max(0.01, min(self._bounds.timeout_s, left_s))
-            )
-        finally:
-            self._asked_at = None
+        return self._transport.send(
+            body, max(0.01, min(self._bounds.timeout_s, left_s))
+        )
 
     def _is_hopeless(self, verdict: Verdict, failures: int) -> bool:
         """Whether to end at once while closing: the answer will not change in time.
@@ -350,6 +355,7 @@ class Delivery:
             self._spool.adopt()
 
     def _say_defect(self, error: Exception) -> None:
+        self._asked_at = None
         self._notices.error(
             f"internal_{self._signal}",
             f"delivery of {self._signal.value} failed: {type(error).__name__}: {error}",

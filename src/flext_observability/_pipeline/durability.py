@@ -89,7 +89,7 @@ def open_spool(
     durability = config.durability or "batch"
     try:
         spool = DiskSpool(
-            config.spool_dir or _state_directory(),
+            spool_root(config),
             service_name,
             fingerprint(endpoints),
             durability=durability,
@@ -105,7 +105,19 @@ def open_spool(
     return spool, f"{stated}; the directory is writable"
 
 
-def _state_directory() -> Path:
+def spool_folder(
+    config: Settings, service_name: str, endpoints: Iterable[Endpoint]
+) -> Path:
+    """Say where the records of a service wait, whether or not there are any."""
+    from .spool_directory import folder_path
+
+    return folder_path(spool_root(config), service_name, fingerprint(endpoints))
+
+
+def spool_root(config: Settings) -> Path:
+    """Say which directory holds the folders of all services."""
+    if config.spool_dir is not None:
+        return config.spool_dir
     from platformdirs import user_state_path
 
     from .spool_directory import SpoolUnavailableError

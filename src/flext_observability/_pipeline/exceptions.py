@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 from types import CodeType, TracebackType
+from typing import Any
 
 from opentelemetry.util.types import AnyValue
 
@@ -23,10 +24,11 @@ _HEADER = "Traceback (most recent call last):\n"
 _ELABORATE = (
     *(NameError, AttributeError, ImportError, SyntaxError, BaseExceptionGroup),
 )
-# Of one level of a stack: its code, and where in it the program was.
-_Level = tuple[CodeType, int, int]
+# Of one level of a stack: its code, and where in it the program was. The file too: code
+# is equal to a copy of it in another file.
+_Level = tuple[CodeType, str, int, int]
 # Stands where levels were left out.
-_CUT: _Level = compile("", "", "exec"), 0, 0
+_CUT: _Level = compile("", "", "exec"), "", 0, 0
 
 
 class CapturedException:
@@ -81,7 +83,7 @@ class CapturedException:
                 self._levels, f"{name}: {self.message}" if self.message else name
             )
         if self._levels:
-            told.stack = _summaries(self._levels)
+            told.stack = _Summaries(self._levels)
         return "".join(told.format())
 
     def attributes(self) -> dict[str, AnyValue]:
@@ -99,10 +101,11 @@ def _levels(stack: TracebackType | None) -> tuple[_Level, ...]:
     count = 0
     while stack is not None:
         code = stack.tb_frame.f_code
-        if code.co_filename not in linecache.cache:
+        file = code.co_filename
+        if file not in linecache.cache:
             # Where sources are not files, the module's loader must be known later.
-            linecache.lazycache(code.co_filename, stack.tb_frame.f_globals)
-        found.append((code, stack.tb_lineno, stack.tb_lasti))
+            linecache.lazycache(file, stack.tb_frame.f_globals)
+        found.append((code, file, stack.tb_lineno, stack.tb_lasti))
         stack = stack.tb_next
         count += 1
     return (_CUT, *found) if count > _FRAMES else tuple(found)
@@ -129,23 +132,38 @@ def _text(levels: tuple[_Level, ...], last_line: str) -> str:
 def _stack(levels: tuple[_Level, ...]) -> str:
     """Format a stack; the text is kept, since exceptions come again and again."""
     cut = f"  {TRUNCATED}\n" if levels[0] is _CUT else ""
-    return cut + "".join(_summaries(levels).format())
+    return cut + "".join(_Summaries(levels).format())
 
 
-def _summaries(levels: tuple[_Level, ...]) -> traceback.StackSummary:
-    return traceback.StackSummary.from_list(
-        [_summary(level) for level in levels if level is not _CUT]
-    )
+class _Summaries(traceback.StackSummary):
+    """A stack in which equal levels are put into words once.
+
+    A runaway recursion has hundreds of them, in every one of its hundreds of stacks.
+    """
+
+    def __init__(self, levels: tuple[_Level, ...]) -> None:
+        made = {level: _summary(level) for level in set(levels) - {_CUT}}
+        super().__init__(made[level] for level in levels if level is not _CUT)
+        self._texts: dict[int, str] = {}
+
+    def format_frame_summary(
+        self, frame_summary: traceback.FrameSummary, **options: Any
+    ) -> str:
+        text = self._texts.get(id(frame_summary))
+        if text is None:
+            text = super().format_frame_summary(frame_summary, **options)
+            self._texts[id(frame_summary)] = text
+        return text
 
 
 def _summary(level: _Level) -> traceback.FrameSummary:
     """Work out what Python shows of a level, as its own module does from frames."""
-    code, line, instruction = level
+    code, file, line, instruction = level
     positions = islice(code.co_positions(), max(0, instruction) // 2, None)
     first, last, column, end_column = next(positions)
-    linecache.checkcache(code.co_filename)
+    linecache.checkcache(file)
     return traceback.FrameSummary(
-        code.co_filename,
+        file,
         line if first is None else first,
         code.co_name,
         lookup_line=False,

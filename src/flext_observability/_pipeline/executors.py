@@ -1,10 +1,11 @@
-"""Carry the context into thread pools, for monitored functions only."""
+"""Carry our context into thread pools, for monitored functions only."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from functools import partial
 from typing import Any
+
+from ..correlation import OwnContext
 
 MONITORED_MARK = "__flext_monitored__"
 
@@ -17,11 +18,12 @@ def is_monitored(function: object) -> bool:
 
 
 def install_executor_propagation() -> Callable[[], None]:
-    """Let thread pools run monitored functions in the context of their submitter.
+    """Let thread pools run monitored functions with our context of their submitter.
 
-    Stands in ``ThreadPoolExecutor.submit``, which ``loop.run_in_executor`` goes through
-    too; ``asyncio.to_thread`` carries the context by itself. Other callables are
-    submitted exactly as before.
+    All other variables are the worker's: what its initializer set, what it keeps from
+    job to job. Stands in ``ThreadPoolExecutor.submit``, which
+    ``loop.run_in_executor`` goes through too; ``asyncio.to_thread`` carries the context
+    by itself. Other callables are submitted exactly as before.
 
     Returns:
         What undoes it.
@@ -32,7 +34,7 @@ def install_executor_propagation() -> Callable[[], None]:
         self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Future[Any]:
         if is_monitored(fn):
-            return original(self, copy_context().run, fn, *args, **kwargs)
+            return original(self, OwnContext().run, fn, *args, **kwargs)
         return original(self, fn, *args, **kwargs)
 
     ThreadPoolExecutor.submit = submit  # type: ignore[method-assign,assignment]  # undone below

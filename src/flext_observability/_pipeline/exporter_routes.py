@@ -94,8 +94,8 @@ def _cleaner(
 ) -> Callable[[Sequence[Any]], Sequence[Any]]:
     clean, lines = pipeline.cleaner.of_signal(signal), pipeline.lines
     if signal is Signal.LOGS and lines is not None:
-        return lambda batch: clean(lines.read(batch))
-    return clean
+        return pipeline.recent.watching(signal, lambda batch: clean(lines.read(batch)))
+    return pipeline.recent.watching(signal, clean)
 
 
 def _spooled_bounds(pipeline: Pipeline, signal: Signal, timeout_s: float) -> Bounds:

@@ -16,6 +16,7 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
+from opentelemetry._logs import LogRecord as OtelRecord
 from opentelemetry.context import Context
 from opentelemetry.util.types import AnyValue
 
@@ -49,10 +50,40 @@ _NAMES_KEPT = 1000
 _SHORT_TEXT = 1024
 
 
-class _Busy(threading.local):
-    """Whether this thread is within the bridge."""
+class _Here:
+    """What goes on in one thread."""
 
-    now = False
+    __slots__ = ("is_busy", "line")
+
+    def __init__(self) -> None:
+        self.is_busy = False
+        """Whether it is within the bridge."""
+        self.line: LogRecord | None = None
+        """What the bridge took last, while the handlers of that line run."""
+
+
+class _Threads(threading.local):
+    """Every thread's own; reached once a line, as that costs more than the rest."""
+
+    def __init__(self) -> None:
+        self.here = _Here()
+
+
+_threads = _Threads()
+
+
+def repeats_line(logger_name: str, record: OtelRecord) -> bool:
+    """Whether a log record is the line again whose handlers run in this thread.
+
+    OpenTelemetry has handlers of its own, in the SDK and in an instrumentation, and
+    others make their own of them. They keep the logger's name and the very moment.
+    """
+    line = _threads.here.line
+    return (
+        line is not None
+        and record.timestamp == int(line.created * 1e9)
+        and logger_name == line.name
+    )
 
 
 class LogBridge:
@@ -68,7 +99,6 @@ class LogBridge:
         self.level = level
         self._provider = provider
         self._loggers: dict[str, Any] = {}
-        self._busy = _Busy()
         self.lines: LineSink | None = None
         """Where lines go instead, if the pipeline of the moment takes lines."""
         self._is_ours: dict[str, bool] = {}
@@ -80,12 +110,17 @@ class LogBridge:
     def install(self) -> None:
         """Start listening, and let INFO through where nobody configured logging."""
         original = Logger.callHandlers
-        bridge, take = self, self.take
+        bridge, take, threads = self, self.take, _threads
 
         def callHandlers(self: Logger, record: LogRecord) -> None:  # noqa: N802 - its name there
-            take(record)
-            if bridge.is_root_as_it_was or not bridge.let_through(self, record):
-                original(self, record)
+            here = threads.here
+            outer = here.line  # a handler may log, too
+            try:
+                take(record, here)
+                if bridge.is_root_as_it_was or not bridge.let_through(self, record):
+                    original(self, record)
+            finally:
+                here.line = outer
 
         self._original = original
         self._installed = callHandlers
@@ -132,11 +167,16 @@ class LogBridge:
         self.is_root_as_it_was = True
         self.level = 1 << 30  # when somebody wrapped ours meanwhile, it stays silent
 
-    def take(self, record: LogRecord) -> None:
-        """Emit a record; never raises, never recurses."""
-        if record.levelno < self.level or self._busy.now:
+    def take(self, record: LogRecord, here: _Here) -> None:
+        """Emit a record; never raises, never recurses.
+
+        Args:
+            record: The line.
+            here: Of this thread.
+        """
+        if record.levelno < self.level or here.is_busy:
             return
-        self._busy.now = True
+        here.is_busy = True
         try:
             is_ours = self._is_ours.get(record.name)
             if is_ours is None:
@@ -151,15 +191,17 @@ class LogBridge:
                 line = _line_of(lines, record, context)
             if lines is None or line is None:
                 self._emit(record)
+                here.line = record
                 return
             # From here on nothing of the host runs that could log about this record,
             # but a signal handler may, while the line is written.
-            self._busy.now = False
+            here.is_busy = False
             lines.put(line)
+            here.line = record
         except Exception:  # noqa: BLE001, S110 - logging must not raise into the host
             pass
         finally:
-            self._busy.now = False
+            here.is_busy = False
 
     def _judge(self, name: str) -> bool:
         """Say whether a logger belongs to the pipe itself."""

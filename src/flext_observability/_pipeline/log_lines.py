@@ -315,11 +315,18 @@ class WatchedLoggerProvider(LoggerProvider):
     """The SDK's, which tells when somebody adds a processor: it wants real records."""
 
     lines: LineSink | None = None
+    admit: Callable[[LogRecordProcessor], LogRecordProcessor | None] | None = None
+    """Guards a processor that comes later; ``None`` where it is there already."""
 
     def add_log_record_processor(
         self, log_record_processor: LogRecordProcessor
     ) -> None:
         """Add a processor; from now on every line becomes a record."""
+        shown: LogRecordProcessor | None = log_record_processor
+        if self.admit is not None:
+            shown = self.admit(log_record_processor)
+        if shown is None:
+            return
         if self.lines is not None:
             self.lines.is_open = False
-        super().add_log_record_processor(log_record_processor)
+        super().add_log_record_processor(shown)

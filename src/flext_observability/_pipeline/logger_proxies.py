@@ -8,6 +8,7 @@ from opentelemetry.util.types import Attributes
 
 from .exchange import Exchangeable
 from .guards import legal_attributes, legal_log_record, legal_record, legal_scope
+from .log_bridge import repeats_line
 from .values import clean_value
 
 _NO_LOGGER = _logs.NoOpLogger("none")
@@ -28,7 +29,10 @@ class LoggerProxy(_logs.Logger):
         )
 
     def emit(self, record: Any = None, **kwargs: Any) -> None:
-        """Emit with the logger of the moment; any values."""
+        """Emit with the logger of the moment; any values.
+
+        A line of standard logging that the log bridge took is not taken again.
+        """
         body = kwargs.get("body")
         if body is not None and type(body) is not str:
             kwargs["body"] = clean_value(body)  # a copy: the program may go on with it
@@ -36,6 +40,8 @@ class LoggerProxy(_logs.Logger):
             if "attributes" in kwargs:
                 kwargs["attributes"] = legal_attributes(kwargs["attributes"])
             if isinstance(record, _logs.LogRecord):
+                if repeats_line(self._arguments[0], record):
+                    return
                 record = legal_log_record(record)
             self._logger.emit(record, **kwargs)
         except Exception:  # noqa: BLE001 - whatever the values raise

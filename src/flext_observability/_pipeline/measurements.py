@@ -131,6 +131,8 @@ class Series:
 
     def __del__(self) -> None:
         """Leave what nobody collected to somebody who will."""
+        if not hasattr(self, "leaving"):
+            return  # never begun: the recursion limit came first
         if self.pending or self.recorded or self.unmerged or self.leaving:
             heir = Series(self._measurements, self.instrument, self.labels, self.key)
             heir.pending, heir.recorded = self.pending, self.recorded

@@ -73,6 +73,11 @@ class Outlets:
         left = 0 if self.alerts is None else self.alerts.flush(deadline)
         return f"{left} alerts" if left else ""
 
+    @property
+    def why_untold(self) -> str:
+        """Say what keeps alerts here; empty when nothing is known."""
+        return (self.alerts.problem if self.alerts else None) or ""
+
     def begin_close(self, deadline: float) -> None:
         """Tell the last, in the background, until a deadline."""
         if self.alerts is not None:
@@ -123,7 +128,6 @@ def make_outlets(
     cleaner: Cleaner,
     secrets: Sequence[str],
     resource: Resource,
-    notices: Notices,
 ) -> Outlets:
     """Make what the settings name; what pushes metrics comes with their provider.
 
@@ -132,8 +136,9 @@ def make_outlets(
         cleaner: Takes secrets out.
         secrets: Texts that no message may show, beside the passwords of addresses.
         resource: Who sends.
-        notices: Where trouble is said.
     """
+    # Of their own: what they last said is no reason why telemetry does not arrive.
+    notices = Notices()
     outlets = Outlets(notices)
     addresses = (config.alertmanager_url, config.push_gateway_url)
     passwords = [urlsplit(each).password for each in addresses if each]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +26,13 @@ from .intake import Writer
 from .ledger import Ledger, Notices, SignalLedger
 from .log_lines import LineSink
 from .outlets import Outlets
-from .processors import GuardedSpanProcessor, LogQueue, SpanQueue
+from .processors import (
+    GuardedLogProcessor,
+    GuardedSpanProcessor,
+    LogQueue,
+    SpanQueue,
+)
+from .recent_records import RecentRecords
 from .spool import Spool
 from .spooled_route import SpooledRoute
 from .tracing import Tracing
@@ -49,14 +55,6 @@ class Extras(NamedTuple):
     log_record_processors: Sequence[LogRecordProcessor] = ()
     metric_readers: Sequence[MetricReader] = ()
     redact: Callable[[str, object], object] | None = None
-
-    def all(self) -> tuple[object, ...]:
-        """Give everything that has a life of its own."""
-        return (
-            *self.span_processors,
-            *self.log_record_processors,
-            *self.metric_readers,
-        )
 
 
 class Pipeline:
@@ -106,9 +104,11 @@ class Pipeline:
         self.span_queues: dict[str, SpanQueue] = {}
         self.ledgers: dict[Signal, Ledger] = {}
         self.endpoints: dict[Signal, Endpoint] = {}
-        self.late_processors: list[SpanProcessor] = []
-        """Of the caller, added to the provider after setup."""
+        self.late_span_processors: tuple[SpanProcessor, ...] = ()
+        self.late_log_processors: tuple[LogRecordProcessor, ...] = ()
+        """Of the caller, added to the providers after setup."""
         self.outlets = Outlets(Notices())
+        self.recent = RecentRecords()
         self._foreign_thread = ForeignThread()
 
     def start(self, former: "Pipeline | None" = None) -> None:
@@ -128,7 +128,7 @@ class Pipeline:
         elif self.config.server_port is not None:  # the operations server has one too
             self.outlets.serving(self.config.server_host, self.config.server_port)
         self.outlets.start()
-        if self.extras.all():
+        if self.foreign_parts():
             self._foreign_thread.start()
         has_orphans = self.spool is not None and self.spool.has_orphans()
         for route in self.routes:
@@ -144,10 +144,14 @@ class Pipeline:
             return
         self.page = self.prometheus
         if self.page is None:
-            from .prometheus import PrometheusReader
-
-            self.page = PrometheusReader(C.SCOPE_NAME, self.cleaner.metrics)
+            self.page = self.new_page()
             self.meter_provider.add_metric_reader(self.page)
+
+    def new_page(self) -> "PrometheusReader":
+        """Make a reader of all metrics; a meter provider must be given it."""
+        from .prometheus import PrometheusReader
+
+        return PrometheusReader(self.resource, C.SCOPE_NAME, self.cleaner.metrics)
 
     def stop_serving(self) -> None:
         """Free the port of the metrics page."""
@@ -157,8 +161,12 @@ class Pipeline:
 
     def _serve(self, reader: "PrometheusReader") -> None:
         host, port = self.prometheus_address
+        config = self.config
+        from ..access import AccessRules
+
+        rules = AccessRules.at(host, config.server_token, config.server_allowed_hosts)
         try:
-            self.outlets.serving(host, reader.serve(host, port))
+            self.outlets.serving(host, reader.serve(host, port, rules))
         except OSError as error:
             message = (
                 f"exporters: prometheus: {error}. Free the port or set "
@@ -181,7 +189,7 @@ class Pipeline:
         for route in self.routes:
             route.hurry()
         left = dict.fromkeys(self._collect(deadline), 0)
-        self._run_foreign(deadline, [p.force_flush for p in self._foreign()])
+        self._run_foreign(deadline, [p.force_flush for p in self._processors()])
         for route in self.routes:
             if not route.flush(deadline):
                 pending = route.ledger.snapshot().pending
@@ -211,22 +219,31 @@ class Pipeline:
         self.flush(time.monotonic() + timeout_s)
         return True
 
-    def close(self, deadline: float, successor: Extras | None = None) -> None:
+    def close(self, deadline: float, successor: "Pipeline | None" = None) -> None:
         """Send what was recorded so far, give up the rest at the deadline, let go.
 
         Args:
             deadline: On the monotonic clock, seconds.
-            successor: Parts of the caller that live on in the next pipeline.
+            successor: The next pipeline; parts of the caller that it has live on.
         """
-        kept = successor.all() if successor else ()
+        kept = successor.foreign_parts() if successor else ()
         self.outlets.begin_close(deadline)
         self.secure(deadline)
         for route in self.routes:
             route.hurry()
         self._collect(deadline)
-        foreign = [p for p in self._foreign() if p not in kept]
+        foreign = [p for p in self._processors() if p not in kept]
         calls = [processor.shutdown for processor in foreign]
         self._run_foreign(deadline, [*calls, lambda: self._release_readers(kept)])
+        self.let_go(deadline)
+        self._say_what_is_left()
+
+    def let_go(self, deadline: float) -> None:
+        """Let go of all that is ours; nothing more is collected for it.
+
+        Args:
+            deadline: On the monotonic clock, seconds; what is queued is sent until it.
+        """
         self._foreign_thread.stop()
         for route in self.routes:
             route.drain_until(deadline)
@@ -242,7 +259,6 @@ class Pipeline:
         # a collection under way waits for.
         self.page = None
         self.stop_serving()
-        self._say_what_is_left()
 
     def _join(self, deadline: float) -> None:
         """Wait a moment for our threads, so that few outlive the pipeline."""
@@ -262,7 +278,7 @@ class Pipeline:
             queue.redirect(taker.hand_on if taker else _discard)
         if self.tracing is not None:
             queues = [queue.hand_on for queue in self.span_queues.values()]
-            self.tracing.redirect(queues, successor.extras.span_processors)
+            self.tracing.redirect(queues, successor.span_processors)
         successor.outlets.take_over(self.outlets)
 
     def report(self, processor: object, error: Exception) -> None:
@@ -297,23 +313,64 @@ class Pipeline:
         """Collect what is polled; give the signals whose collection goes on."""
         return [r.signal for r in self.routes if not r.collect(deadline)]
 
-    def care_for(self, processor: SpanProcessor) -> SpanProcessor:
-        """Flush and shut down a processor that comes after setup; give it guarded."""
-        self.late_processors.append(processor)
+    @property
+    def span_processors(self) -> tuple[SpanProcessor, ...]:
+        """Of the caller: given to setup, and added to the provider since."""
+        return (*self.extras.span_processors, *self.late_span_processors)
+
+    @property
+    def log_processors(self) -> tuple[LogRecordProcessor, ...]:
+        """Of the caller: given to setup, and added to the provider since."""
+        return (*self.extras.log_record_processors, *self.late_log_processors)
+
+    def add_span_processor(self, processor: SpanProcessor) -> SpanProcessor | None:
+        """Care for a processor that comes after setup as for those given to it.
+
+        Returns:
+            It, guarded; ``None`` when it is there already.
+        """
+        if any(processor is known for known in self.span_processors):
+            return None
+        self.late_span_processors = (*self.late_span_processors, processor)
         self._foreign_thread.start()
         return GuardedSpanProcessor(processor, self.report)
 
-    def _run_foreign(self, deadline: float, calls: Sequence[Callable[[], Any]]) -> None:
-        if self.extras.all() or self.late_processors:
-            self._foreign_thread.run(calls, deadline)
+    def add_log_processor(
+        self, processor: LogRecordProcessor
+    ) -> LogRecordProcessor | None:
+        """Do for log records what :meth:`add_span_processor` does for spans."""
+        if any(processor is known for known in self.log_processors):
+            return None
+        self.late_log_processors = (*self.late_log_processors, processor)
+        self._foreign_thread.start()
+        return GuardedLogProcessor(processor, self.report)
 
-    def _foreign(self) -> list[Any]:
-        extras = self.extras
-        return [
-            *extras.span_processors,
-            *extras.log_record_processors,
-            *self.late_processors,
-        ]
+    def carry_on(self, former: "Pipeline") -> None:
+        """Take the processors that were added to the providers of another pipeline.
+
+        Where their signal is switched off now they are kept for the next one.
+        """
+        for spans in former.late_span_processors:
+            if self.tracer_provider is None:
+                self.add_span_processor(spans)
+            else:
+                self.tracer_provider.add_span_processor(spans)
+        for logs in former.late_log_processors:
+            if self.logger_provider is None:
+                self.add_log_processor(logs)
+            else:
+                self.logger_provider.add_log_record_processor(logs)
+
+    def foreign_parts(self) -> tuple[object, ...]:
+        """Give everything of the caller that has a life of its own."""
+        return (*self._processors(), *self.extras.metric_readers)
+
+    def _processors(self) -> tuple[SpanProcessor | LogRecordProcessor, ...]:
+        return (*self.span_processors, *self.log_processors)
+
+    def _run_foreign(self, deadline: float, calls: Sequence[Callable[[], Any]]) -> None:
+        if self.foreign_parts():
+            self._foreign_thread.run(calls, deadline)
 
     def _release_readers(self, kept: Sequence[object]) -> None:
         """Unregister readers, so that a later setup may be given the same objects."""
@@ -331,13 +388,29 @@ class Pipeline:
         left = self.left()
         if not left:
             return
-        why = f" ({self.notices.last_error})" if self.notices.last_error else ""
-        self.notices.error("exit", f"{left}{why}")
+        counts = {s: ledger.snapshot() for s, ledger in self.ledgers.items()}
+        why = self.why_undelivered(
+            [s for s, c in counts.items() if c.pending or _lost(c)]
+        )
+        self.notices.error("exit", f"{left} ({why})" if why else left)
+
+    def why_undelivered(self, signals: Collection[Signal]) -> str:
+        """Say what keeps records of these signals here; empty when nothing is known."""
+        found: dict[str, str] = {}
+        for route in self.routes:
+            # The others export what is counted there as well.
+            if route.signal in signals and route.ledger is self.ledgers[route.signal]:
+                name = route.signal.value
+                for problem in route.problems:
+                    told = problem.removeprefix(f"{name}: ")
+                    # Most often it is one trouble with the collector of them all.
+                    found.setdefault(told.replace(f"/v1/{name}", ""), told)
+        return "; ".join(found.values())
 
     def left(self) -> str:
         """Say what was not delivered when it closed; empty when all was."""
         counts = {s.value: ledger.snapshot() for s, ledger in self.ledgers.items()}
-        lost = {s: c.dropped.get(DropReason.EXIT.value, 0) for s, c in counts.items()}
+        lost = {s: _lost(c) for s, c in counts.items()}
         kept = {s: c.pending for s, c in counts.items()}
         parts: list[str] = []
         if any(lost.values()):
@@ -436,6 +509,10 @@ def _run_all(calls: Sequence[Callable[[], Any]]) -> None:
     for call in calls:
         with suppress(Exception):  # one broken part must not stop the others
             call()
+
+
+def _lost(counts: SignalLedger) -> int:
+    return counts.dropped.get(DropReason.EXIT.value, 0)
 
 
 def _told(counts: Mapping[str, int]) -> str:

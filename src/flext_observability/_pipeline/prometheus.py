@@ -1,27 +1,30 @@
 """Prometheus: what the meter provider holds, as exposition text and over HTTP."""
 
-import os
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from itertools import chain
 from math import inf
-from threading import Lock, Thread
+from threading import Lock
 from time import monotonic
-from typing import cast
-from wsgiref.simple_server import WSGIServer
+from typing import TYPE_CHECKING, cast
 
 from opentelemetry.sdk.metrics import export as otel
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import format_span_id, format_trace_id
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Exemplar, Metric, Sample
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString  # pyright: ignore[reportUnknownVariableType]
 
 from ..own_log import INFO, WARNING, say
 from .prometheus_names import Labels, legal_labels, legal_name, legal_text
+
+if TYPE_CHECKING:  # most readers serve nothing: they push, or show to one who serves
+    from ..access import AccessRules
+    from .metrics_server import MetricsServer
 
 _number_text = cast("Callable[[float], str]", floatToGoString)
 
@@ -53,16 +56,19 @@ class PrometheusReader(otel.MetricReader):
     cannot be shown is left out and counted in `skipped`; the rest is unaffected.
 
     Args:
+        resource: Of the meter provider; the SDK tells it only where there is a metric.
         own_scope: Instrumentation scope whose series carry no `otel_scope_*` labels.
         clean: Takes secrets out of a collection before it is shown.
     """
 
     def __init__(
         self,
+        resource: Resource,
         own_scope: str = "flext_observability",
         clean: Callable[[otel.MetricsData], otel.MetricsData] = lambda data: data,
     ) -> None:
         super().__init__()
+        self._resource = resource
         self._clean = clean
         self.skipped = 0
         self._own_scope = own_scope
@@ -71,7 +77,7 @@ class PrometheusReader(otel.MetricReader):
         self._lock = Lock()
         self._received: list[otel.MetricsData] = []
         self._closed = False
-        self._serving: tuple[WSGIServer, Thread, int] | None = None
+        self._server: MetricsServer | None = None
         self._silent_until = 0.0
         self._registry = CollectorRegistry(support_collectors_without_names=True)
         self._registry.register(_Collector(self.families))
@@ -85,41 +91,37 @@ class PrometheusReader(otel.MetricReader):
         encode = choose_encoder(accept)[0] if openmetrics else generate_latest
         return encode(self._registry).decode()
 
-    def serve(self, host: str = "127.0.0.1", port: int = 9464) -> int:
+    def serve(self, host: str, port: int, rules: "AccessRules") -> int:
         """Answer scrapes from a daemon thread until `shutdown`; return the port.
 
         Args:
             host: Address to listen on.
             port: TCP port; 0 takes a free one.
+            rules: Who may scrape.
 
         Raises:
             OSError: If the address cannot be taken; the text names it and the reason.
             RuntimeError: If the reader serves already or was shut down.
         """
-        if self._closed or self._serving:
+        if self._closed or self._server:
             raise RuntimeError("Prometheus reader serves already or was shut down")
+        from .metrics_server import MetricsServer
+
         try:
-            server, thread = start_http_server(port, host, self._registry)
+            self._server = MetricsServer(host, port, self._registry, rules)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             words = f"Prometheus endpoint cannot listen on {host}:{port}: {reason}"
             raise OSError(getattr(error, "errno", None), words) from error
-        self._serving = server, thread, os.getpid()
-        say(INFO, "Prometheus metrics at http://%s:%d", host, server.server_port)
-        return server.server_port
+        say(INFO, "Prometheus metrics at http://%s:%d", host, self._server.port)
+        return self._server.port
 
     def shutdown(self, timeout_millis: float = 30_000, **_: object) -> None:
         """Stop serving and free the port; later scrapes are empty."""
         self._closed = True
-        serving, self._serving = self._serving, None
-        if serving is None:
-            return
-        server, thread, pid = serving
-        # A forked child inherits the socket, not the thread that would stop the loop.
-        if pid == os.getpid():
-            server.shutdown()
-            thread.join(timeout_millis / 1000)
-        server.server_close()
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop(timeout_millis / 1000)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:  # noqa: ARG002
         """Do nothing: every scrape collects afresh."""
@@ -150,22 +152,18 @@ class PrometheusReader(otel.MetricReader):
                 raise TimeoutError("the scrape before has not ended")
             try:
                 if not self._closed:
+                    page["target"] = target_family(self._resource), {}
                     self.collect(_SCRAPE_TIMEOUT_S * 1000)
                 while self._received:
                     self._convert(self._clean(self._received.pop()), page)
             finally:
                 self._lock.release()
         for family, series in page.values():
-            family.samples = list(chain.from_iterable(series.values()))
+            family.samples += chain.from_iterable(series.values())
         return [family for family, _ in page.values()]
 
     def _convert(self, data: otel.MetricsData, page: _Page) -> None:
         for resource in data.resource_metrics:
-            with self._tolerance("target_info"):
-                labels = legal_labels(resource.resource.attributes)
-                samples = [Sample("target_info", labels, 1.0)]
-                target = Metric("target", "Target metadata", "info")
-                page["target"] = target, {frozenset(): samples}
             for scope in resource.scope_metrics:
                 labels = self._scope_labels(scope.scope)
                 for metric in scope.metrics:
@@ -239,6 +237,14 @@ class PrometheusReader(otel.MetricReader):
                 self._families[name, kind] = candidate
                 return candidate
         raise ValueError(f"other metrics have the names that {kind} {name} needs")
+
+
+def target_family(resource: Resource) -> Metric:
+    """Give what joins every metric of a process with who it is: ``target_info``."""
+    family = Metric("target", "Target metadata", "info")
+    labels = legal_labels(resource.attributes)
+    family.samples = [Sample("target_info", labels, 1.0)]
+    return family
 
 
 class _Collector:

@@ -8,12 +8,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import thread as _thread_pools_first
 from typing import Any, cast
 
+from opentelemetry import metrics
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.metrics import CallbackOptions, CallbackT, Observation
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import (
+    AlwaysOffExemplarFilter,
+    AlwaysOnExemplarFilter,
+    ExemplarFilter,
+    MeterProvider,
+    TraceBasedExemplarFilter,
+)
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.metrics.view import (
     ExplicitBucketHistogramAggregation,
@@ -73,7 +80,8 @@ def build_pipeline(
     extras: Extras,
     resource: Resource | None = None,
     *,
-    before_collection: Callable[[], None] = lambda: None,
+    meter_provider: metrics.MeterProvider,
+    before_collection: Callable[[], None],
 ) -> Pipeline:
     """Assemble a pipeline; nothing is connected yet and no thread runs.
 
@@ -81,22 +89,16 @@ def build_pipeline(
         config: The settings.
         extras: SDK parts of the caller.
         resource: Who sends; found out when not given.
+        meter_provider: Where the SDK measures its own work, if it is told to. Left to
+            itself it would install the provider that OTEL_PYTHON_METER_PROVIDER names.
         before_collection: Called whenever any reader begins to collect metrics.
 
     Raises:
         FlextObservabilityConfigurationError: A setting names what does not exist; the
             message is ``<field>: <reason>``.
     """
-    notices = Notices()
-    cleaner = Cleaner.of(config, extras.redact, notices.error)
-    pipeline = Pipeline(
-        config=config,
-        extras=extras,
-        resource=resource or build_resource(config, cleaner.redactor),
-        notices=notices,
-        propagator=_propagator(config),
-        cleaner=cleaner,
-    )
+    pipeline = bare_pipeline(config, extras, resource)
+    cleaner = pipeline.cleaner
     names = {
         signal: _checked_names(config.exporters_for(signal), signal)
         for signal in Signal
@@ -106,18 +108,57 @@ def build_pipeline(
         pipeline.memory = MemoryExporter(pipeline.cleaner)
     _prepare_spool(pipeline, [s for s, chosen in names.items() if "otlp" in chosen])
     if Signal.TRACES in names:
-        pipeline.tracer_provider = _tracer_provider(pipeline, names[Signal.TRACES])
+        pipeline.tracer_provider = _tracer_provider(
+            pipeline, names[Signal.TRACES], meter_provider
+        )
     if Signal.LOGS in names:
-        pipeline.logger_provider = _logger_provider(pipeline, names[Signal.LOGS])
+        pipeline.logger_provider = _logger_provider(
+            pipeline, names[Signal.LOGS], meter_provider
+        )
     headers = [v for e in pipeline.endpoints.values() for v in e.headers.values()]
-    pipeline.outlets = make_outlets(
-        config, cleaner, headers, pipeline.resource, pipeline.notices
-    )
+    pipeline.outlets = make_outlets(config, cleaner, headers, pipeline.resource)
     if Signal.METRICS in names:  # last: it takes the caller's readers into its service
         pipeline.meter_provider = _meter_provider(
             pipeline, names[Signal.METRICS], before_collection
         )
     return pipeline
+
+
+def bare_pipeline(
+    config: Settings, extras: Extras, resource: Resource | None = None
+) -> Pipeline:
+    """Give a pipeline that makes no records and brings none anywhere.
+
+    Args:
+        config: The settings.
+        extras: SDK parts of the caller.
+        resource: Who sends; found out when not given.
+
+    Raises:
+        FlextObservabilityConfigurationError: As ``build_pipeline``.
+    """
+    notices = Notices()
+    cleaner = Cleaner.of(config, extras.redact, notices.error)
+    notices.hide((), cleaner.redactor.text)
+    return Pipeline(
+        config=config,
+        extras=extras,
+        resource=resource or build_resource(config, cleaner.redactor),
+        notices=notices,
+        propagator=_propagator(config),
+        cleaner=cleaner,
+    )
+
+
+def add_deliveries(pipeline: Pipeline) -> None:
+    """Have a bare pipeline send what others left of any signal, switched off or not.
+
+    Raises:
+        FlextObservabilityConfigurationError: As ``build_pipeline``.
+    """
+    _prepare_spool(pipeline, tuple(Signal))
+    for signal in Signal:
+        open_route(pipeline, signal, "otlp")
 
 
 def _prepare_spool(pipeline: Pipeline, signals: Sequence[Signal]) -> None:
@@ -181,7 +222,9 @@ def _propagator(config: Settings) -> TextMapPropagator:
     return CompositePropagator([*found, CleanBaggage()])
 
 
-def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider:
+def _tracer_provider(
+    pipeline: Pipeline, names: Sequence[str], meter_provider: metrics.MeterProvider
+) -> TracerProvider:
     config, extras = pipeline.config, pipeline.extras
     generator, configurator = _id_generator(), _configurator("tracer")
     limits = SpanLimits(
@@ -200,6 +243,7 @@ def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider
         shutdown_on_exit=False,
         id_generator=OfferedIds(generator),
         span_limits=limits,
+        meter_provider=meter_provider,
     )
     provider.add_span_processor(ContextSpanProcessor())
     guarded = [
@@ -216,7 +260,7 @@ def _tracer_provider(pipeline: Pipeline, names: Sequence[str]) -> TracerProvider
         for processor in guarded:
             tracing.add(processor)
         provider.tracing = pipeline.tracing = tracing
-    provider.guard = pipeline.care_for
+    provider.admit = pipeline.add_span_processor
     return provider
 
 
@@ -275,7 +319,9 @@ def _configurator(kind: str) -> dict[str, Any]:
     return {} if found is None else {f"_{kind}_configurator": found}
 
 
-def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider:
+def _logger_provider(
+    pipeline: Pipeline, names: Sequence[str], meter_provider: metrics.MeterProvider
+) -> LoggerProvider:
     configurator = _configurator("logger")
     limits = LogRecordLimits(
         max_attributes=_limit(pipeline.config, "max_log_attributes"),
@@ -286,6 +332,7 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
         resource=pipeline.resource,
         shutdown_on_exit=False,
         log_record_limits=limits,
+        meter_provider=meter_provider,
     )
     lines = LineSink(provider, limits.max_log_record_attributes)
     pipeline.lines = lines
@@ -308,6 +355,7 @@ def _logger_provider(pipeline: Pipeline, names: Sequence[str]) -> LoggerProvider
     if not configurator and _are_lines_enough(pipeline, names, limits):
         lines.is_open = True
         provider.lines = lines
+    provider.admit = pipeline.add_log_processor
     return provider
 
 
@@ -337,23 +385,18 @@ def _meter_provider(
         if name == "memory" and pipeline.memory is not None:
             readers.append(pipeline.memory.reader)
         elif name == "prometheus":
-            pipeline.prometheus_address = _prometheus_address()
-            clean = pipeline.cleaner.metrics
-            from .prometheus import PrometheusReader
-
-            pipeline.prometheus = PrometheusReader(C.SCOPE_NAME, clean)
+            pipeline.prometheus_address = _prometheus_address(pipeline.config)
+            pipeline.prometheus = pipeline.new_page()
             readers.append(pipeline.prometheus)
         else:
             readers.append(_metric_reader(pipeline, name))
     if pipeline.config.push_gateway_url:
         page = pipeline.prometheus
         if page is None:
-            from .prometheus import PrometheusReader
-
-            page = PrometheusReader(C.SCOPE_NAME, pipeline.cleaner.metrics)
+            page = pipeline.new_page()
             readers.append(page)
         pipeline.outlets.pusher = make_pusher(
-            pipeline.config, page, pipeline.resource, pipeline.notices
+            pipeline.config, page, pipeline.resource, pipeline.outlets.notices
         )
     readers += pipeline.extras.metric_readers
     provider = MeterProvider(
@@ -362,6 +405,7 @@ def _meter_provider(
         resource=pipeline.resource,
         shutdown_on_exit=False,
         views=[*pipeline.extras.views, *_own_views(pipeline.config)],
+        exemplar_filter=_exemplar_filter(),
     )
 
     def prepare(_: CallbackOptions) -> Iterable[Observation]:
@@ -386,6 +430,26 @@ def _meter_provider(
     return provider
 
 
+_EXEMPLAR_FILTERS: Mapping[str, Callable[[], ExemplarFilter]] = {
+    "trace_based": TraceBasedExemplarFilter,
+    "always_on": AlwaysOnExemplarFilter,
+    "always_off": AlwaysOffExemplarFilter,
+}
+
+
+def _exemplar_filter() -> ExemplarFilter:
+    """Read OTEL_METRICS_EXEMPLAR_FILTER; for the SDK an empty one is no filter."""
+    stated = os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "").strip()
+    make = _EXEMPLAR_FILTERS.get(stated.lower() or "trace_based")
+    if make is None:
+        message = (
+            f"OTEL_METRICS_EXEMPLAR_FILTER: unknown filter {stated!r}. "
+            f"Use {', '.join(_EXEMPLAR_FILTERS)}, or unset the variable."
+        )
+        raise FlextObservabilityConfigurationError(message)
+    return make()
+
+
 def _own_views(config: Settings) -> list[View]:
     """Bounds of the duration histogram, when the caller asked for others."""
     if not config.is_stated("histogram_buckets_s"):
@@ -398,9 +462,12 @@ def _own_views(config: Settings) -> list[View]:
     ]
 
 
-def _prometheus_address() -> tuple[str, int]:
+def _prometheus_address(config: Settings) -> tuple[str, int]:
     """Read where the metrics page is served, as the specification names it."""
     host = os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "").strip() or "127.0.0.1"
+    from ..access import check_reach
+
+    check_reach("OTEL_EXPORTER_PROMETHEUS_HOST", host, config.server_token)
     port_text = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip()
     try:
         return host, int(port_text) if port_text else C.PORT_PROMETHEUS_EXPORTER

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from opentelemetry.util.types import AnyValue
 
 from ..errors import FlextObservabilityConfigurationError
-from .secret_names import Secrecy, SecretNames, words_of
-from .secret_text import REDACTED, SecretText
+from ..secret_names import Secrecy, SecretNames, words_of
+from ..secret_text import REDACTED, SecretText, is_user_option, without_password
 from .values import clean_value
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Redactor:
             everyday=is_on,
             further=[words[0] for words in map(words_of, names) if words],
         )
+        self._is_on = is_on
         self._has_texts = bool(is_on or names)
         self.is_idle = not (is_on or names or patterns or callback)
         """Whether there is no rule at all."""
@@ -219,6 +220,8 @@ class Redactor:
             name = self._introduced(value[place], is_pair=len(value) == _PAIR)
             if name:
                 made[place + 1] = self.value(name, value[place + 1])
+            elif self._is_on:
+                made[place + 1] = _of_option(made, place)
         same = all(old is new for old, new in zip(value, made, strict=True))
         return value if same else tuple(made)
 
@@ -247,6 +250,16 @@ class Redactor:
             f"{what}: raised {type(error).__name__}; the values it was asked about are "
             f"sent as {REDACTED}",
         )
+
+
+def _of_option(items: Sequence[AnyValue], place: int) -> AnyValue:
+    """Give what follows an option, without its password: ``["curl", "-u", "a:b"]``."""
+    option, following = items[place], items[place + 1]
+    if not isinstance(option, str) or not isinstance(following, str):
+        return following
+    if not is_user_option(option):
+        return following
+    return without_password(following, option, is_curl="curl" in str(items[0]))
 
 
 def _keep(known: dict[str, T], name: str, judgement: T) -> None:

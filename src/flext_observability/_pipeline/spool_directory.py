@@ -71,7 +71,7 @@ class ServiceFolder:
                 "use durability='memory'"
             )
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - must not follow links
-        self.path = self.root / f"{_safe_name(service)}-{fingerprint}" / FORMAT
+        self.path = folder_path(self.root, service, fingerprint)
         self.is_without_room = False
         import_module("fcntl")  # here and now, never first in a thread of ours
         try:
@@ -277,6 +277,28 @@ class ServiceFolder:
             f"records cannot wait on disk in {self.path}: {reason}{where}; make it a "
             "directory of this user that can be written, or name another in spool_dir"
         )
+
+
+def folder_path(root: Path, service: str, fingerprint: str) -> Path:
+    """Say where the directories of a service and its destinations are."""
+    return root / f"{_safe_name(service)}-{fingerprint}" / FORMAT
+
+
+def folders_with_records(root: Path, service: str) -> list[Path]:
+    """Give the folders of a service, for whatever destinations, that hold records.
+
+    Those of a living process count until it removes what was delivered.
+    """
+    prefix = _safe_name(service)
+    return [
+        folder
+        for folder in sorted(root.glob("*-*"))
+        if folder.name.rpartition("-")[0] == prefix
+        and any(
+            _NAME.fullmatch(each.parent.name) and _SEGMENT.fullmatch(each.name)
+            for each in folder.glob(f"{FORMAT}/*/*")
+        )
+    ]
 
 
 def _take(lock: int) -> None:

@@ -76,12 +76,14 @@ class PipelineTracerProvider(TracerProvider):
     """The SDK's provider, and our own spans beside it where the settings let them."""
 
     tracing: "Tracing | None" = None
-    guard: Callable[[SpanProcessor], SpanProcessor] | None = None
-    """Keeps from the program what processors that come later raise."""
+    admit: Callable[[SpanProcessor], SpanProcessor | None] | None = None
+    """Guards a processor that comes later; ``None`` where it is there already."""
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
         """Show all spans to a processor, whichever way they are made."""
-        shown = span_processor if self.guard is None else self.guard(span_processor)
+        shown = span_processor if self.admit is None else self.admit(span_processor)
+        if shown is None:
+            return
         super().add_span_processor(shown)
         if self.tracing is not None:
             self.tracing.add(shown)

@@ -10,8 +10,8 @@ from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.util.types import AnyValue
 
 from ..constants import FlextObservabilityConstants as C
+from ..secret_text import REDACTED
 from .redaction import Redactor
-from .secret_text import REDACTED
 from .values import clean_text, legal_text, legal_value
 
 Attributes = Mapping[str, AnyValue]

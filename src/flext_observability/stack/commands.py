@@ -19,9 +19,16 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "init",
         help="write the missing files of the monitoring stack",
         description="Write prometheus/, alertmanager/ and grafana/; files that exist "
-        "stay as they are. SCRAPE_INTERVAL gives the seconds between two scrapes.",
+        "stay as they are. They are for programs on this machine: Prometheus scrapes "
+        "itself and who makes himself known in prometheus/targets. SCRAPE_INTERVAL "
+        "gives the seconds between two scrapes.",
     )
     _output(init, ".", "project that the files belong to")
+    init.add_argument(
+        "--stack",
+        action="store_true",
+        help="for the containers of our docker-compose.monitoring.yml instead",
+    )
     init.set_defaults(run=_init)
 
     rules = add(
@@ -81,7 +88,7 @@ def _init(options: argparse.Namespace) -> int:
     from .files import Choices, stack_files, write
 
     def work() -> str:
-        files = stack_files(Choices.from_environment())
+        files = stack_files(Choices.from_environment(is_stack=options.stack))
         written, kept = write(files, Path(options.output), keep=True)
         lines = [f"wrote {path}" for path in written]
         return "\n".join([*lines, *(f"kept {path}" for path in kept)])

@@ -15,6 +15,8 @@ from .rules import Goals, rule_files
 
 _HEAD = "# Written by `flext-observability init`, from the metric catalogue.\n"
 _TOKEN_FILE = "server_token"  # noqa: S105 - the name of a file
+# Prometheus takes no configuration that names a file which is not there.
+_STAND_IN = "stand-in: docker-compose.monitoring.yml mounts the token here\n"
 _DASHBOARD_FOLDER = "/var/lib/grafana/dashboards"
 PROMETHEUS_UID = "flext-prometheus"
 JAEGER_UID = "flext-jaeger"
@@ -32,10 +34,22 @@ class Choices:
     """The only one to watch."""
     goals: Goals = field(default_factory=Goals)
     scrape_interval_s: float = C.DEFAULT_SCRAPE_INTERVAL_S
+    is_stack: bool = False
+    """For the containers of our compose file, which reach each other by their names.
+
+    Else for programs on one machine, of which nobody knows which ones run.
+    """
+
+    def host(self, container: str) -> str:
+        """Give where a part of the stack is reached, by the name of its container."""
+        return container if self.is_stack else "localhost"
 
     @classmethod
-    def from_environment(cls) -> "Choices":
+    def from_environment(cls, *, is_stack: bool = False) -> "Choices":
         """Read ``SCRAPE_INTERVAL``.
+
+        Args:
+            is_stack: For the containers of our compose file.
 
         Raises:
             ValueError: It is no number of seconds.
@@ -48,7 +62,7 @@ class Choices:
         if not 1 <= seconds <= 3600:  # noqa: PLR2004 - an hour
             message = f"SCRAPE_INTERVAL: must be 1 to 3600 seconds, got {text!r}"
             raise ValueError(message)
-        return cls(scrape_interval_s=seconds)
+        return cls(scrape_interval_s=seconds, is_stack=is_stack)
 
 
 def stack_files(choices: Choices) -> dict[str, str]:
@@ -58,11 +72,13 @@ def stack_files(choices: Choices) -> dict[str, str]:
         NoYamlError: PyYAML is not installed.
         ValueError: A choice cannot stand in a file.
     """
+    token = {f"prometheus/{_TOKEN_FILE}": _STAND_IN} if choices.is_stack else {}
     return {
         "prometheus/prometheus.yml": yaml_text(prometheus_config(choices)),
+        **token,
         **rule_texts(choices),
         "alertmanager/alertmanager.yml": yaml_text(alertmanager_config()),
-        "grafana/provisioning/datasources/flext.yml": yaml_text(data_sources()),
+        "grafana/provisioning/datasources/flext.yml": yaml_text(data_sources(choices)),
         "grafana/provisioning/dashboards/flext.yml": yaml_text(dashboard_provider()),
         **dashboard_texts(choices),
     }
@@ -135,39 +151,60 @@ def _json_text(content: object) -> str:
 
 
 def prometheus_config(choices: Choices) -> dict[str, Any]:
-    """Scrape our server, processes that made themselves known, and the collector."""
+    """Scrape what there is: a target that is missing raises an alert at once."""
     interval = f"{choices.scrape_interval_s:g}s"
+    alertmanager = f"{choices.host('alertmanager')}:{C.PORT_ALERTMANAGER}"
+    jobs = _stack_jobs if choices.is_stack else _own_jobs
     return {
         "global": {"scrape_interval": interval, "evaluation_interval": interval},
         "rule_files": ["rules/*.yml"],
-        "alerting": {"alertmanagers": [_static(f"alertmanager:{C.PORT_ALERTMANAGER}")]},
+        "alerting": {"alertmanagers": [_static(alertmanager)]},
         "scrape_configs": [
             _scrape("prometheus", f"localhost:{C.PORT_PROMETHEUS}"),
-            _scrape("alertmanager", f"alertmanager:{C.PORT_ALERTMANAGER}"),
-            {
-                **_scrape("flext-server", f"server:{C.PORT_SERVER}"),
-                "authorization": {"credentials_file": _TOKEN_FILE},
-            },
-            # setup(service_discovery_dir=...) writes here, job by job.
-            {
-                "job_name": "flext-processes",
-                "file_sd_configs": [
-                    {"files": ["targets/*.json"], "refresh_interval": interval}
-                ],
-            },
-            # Their own job and instance are those of the services behind them.
-            {
-                **_scrape("pushgateway", f"pushgateway:{C.PORT_PUSH_GATEWAY}"),
-                "honor_labels": True,
-            },
-            {
-                **_scrape("otel-collector", "collector:8889"),
-                "honor_labels": True,
-                "metric_relabel_configs": _renamed(),
-            },
-            _scrape("otel-collector-itself", "collector:8888"),
+            *jobs(interval),
         ],
     }
+
+
+def _own_jobs(interval: str) -> list[dict[str, Any]]:
+    """Scrape who made himself known."""
+    return [
+        {"job_name": "flext-processes", **_found("targets/*.json", interval)},
+        {
+            "job_name": "otel-collector",
+            **_found("collectors/*.json", interval),
+            **_FROM_COLLECTOR,
+        },
+    ]
+
+
+def _stack_jobs(interval: str) -> list[dict[str, Any]]:
+    """Scrape every container, and processes outside, which know its token."""
+    return [
+        _scrape("alertmanager", f"alertmanager:{C.PORT_ALERTMANAGER}"),
+        {**_scrape("flext-server", f"server:{C.PORT_SERVER}"), **_with_token()},
+        {
+            "job_name": "flext-processes",
+            **_found("targets/*.json", interval),
+            **_with_token(),
+        },
+        # Their own job and instance are those of the services behind them.
+        {
+            **_scrape("pushgateway", f"pushgateway:{C.PORT_PUSH_GATEWAY}"),
+            "honor_labels": True,
+        },
+        {**_scrape("otel-collector", "collector:8889"), **_FROM_COLLECTOR},
+        _scrape("otel-collector-itself", "collector:8888"),
+    ]
+
+
+def _with_token() -> dict[str, Any]:
+    return {"authorization": {"credentials_file": _TOKEN_FILE}}
+
+
+def _found(files: str, interval: str) -> dict[str, Any]:
+    """Find targets in files; setup(service_discovery_dir=...) writes some."""
+    return {"file_sd_configs": [{"files": [files], "refresh_interval": interval}]}
 
 
 def _static(target: str) -> dict[str, Any]:
@@ -198,6 +235,10 @@ def _renamed() -> list[dict[str, Any]]:
             }
         )
     return parts
+
+
+# What a collector passes on keeps the job and instance of the service it is of.
+_FROM_COLLECTOR = {"honor_labels": True, "metric_relabel_configs": _renamed()}
 
 
 # -- Alertmanager
@@ -243,14 +284,16 @@ def alertmanager_config() -> dict[str, Any]:
 # -- Grafana
 
 
-def data_sources() -> dict[str, Any]:
+def data_sources(choices: Choices) -> dict[str, Any]:
     """Prometheus, and Jaeger for the traces behind its exemplars."""
+    prometheus = f"http://{choices.host('prometheus')}:{C.PORT_PROMETHEUS}"
+    jaeger = f"http://{choices.host('jaeger')}:{C.PORT_JAEGER}"
     return {
         "apiVersion": 1,
         "datasources": [
             {
                 **_source("Prometheus", "prometheus", PROMETHEUS_UID),
-                "url": f"http://prometheus:{C.PORT_PROMETHEUS}",
+                "url": prometheus,
                 "isDefault": True,
                 "jsonData": {
                     "httpMethod": "POST",
@@ -259,10 +302,7 @@ def data_sources() -> dict[str, Any]:
                     ],
                 },
             },
-            {
-                **_source("Jaeger", "jaeger", JAEGER_UID),
-                "url": f"http://jaeger:{C.PORT_JAEGER}",
-            },
+            {**_source("Jaeger", "jaeger", JAEGER_UID), "url": jaeger},
         ],
     }
 

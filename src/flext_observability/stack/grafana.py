@@ -10,7 +10,7 @@ from urllib.parse import quote
 from .._pipeline.web_client import Answer, WebClient
 from ..result import FlextResult
 from .dashboards import dashboards
-from .files import data_sources
+from .files import Choices, data_sources
 
 _TIMEOUT_S = 10.0
 _CONFLICT = 409
@@ -30,7 +30,8 @@ def upload(
         What was loaded; or what the first refusal said.
     """
     loaded: list[str] = []
-    for source in data_sources()["datasources"] if with_sources else ():
+    sources = data_sources(Choices(is_stack=True))["datasources"]
+    for source in sources if with_sources else ():
         answer = _source(client, source)
         if not answer.is_success:
             return FlextResult[list[str]].fail(_refusal(answer))

@@ -227,10 +227,7 @@ def _add_queries(router: APIRouter, api: _Api, in_thread: InThread[Any]) -> None
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> JSONResponse:
-        """Give traces that went through the services, the newest first.
-
-        With the exporter `memory`, all other spans that it holds too.
-        """
+        """Give traces of the services and the last exported spans, the newest first."""
         wanted = {
             "service_name": service,
             "operation_name": operation,
@@ -261,10 +258,7 @@ def _add_queries(router: APIRouter, api: _Api, in_thread: InThread[Any]) -> None
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> JSONResponse:
-        """Give log entries that went through the services, the newest first.
-
-        With the exporter `memory`, all other log records that it holds too.
-        """
+        """Give entries of the services and the last exported, the newest first."""
         wanted = {"level": level, "correlation_id": correlation_id}
 
         def query() -> dict[str, Any]:

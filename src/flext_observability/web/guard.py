@@ -7,8 +7,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from .._pipeline.own_work import own_work, suppressor
+from ..access import Access, AccessRules
 from ..propagation import correlation_header, flext_correlation_scope
-from .access import Access, AccessRules
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -64,6 +64,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # a GET whose body nobody wants
+            scope, send = {**scope, "method": "GET"}, _bodiless(send)
         headers = _text_headers(scope)
         # Requests to us are no telemetry of the application.
         scoped = flext_correlation_scope(headers=headers)
@@ -83,7 +85,7 @@ class Guard:
             await refuse(send, access.refusal.status, access.refusal.message)
             return
         try:
-            if scope["method"] not in {"GET", "HEAD"}:
+            if scope["method"] != "GET":
                 if not access.is_full:  # nobody's body is read for nothing
                     receive = _nothing
                 else:
@@ -212,6 +214,15 @@ def _text_headers(scope: Scope) -> dict[str, str]:
         # Of two that must not be repeated, the first counts.
         found.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
     return found
+
+
+def _bodiless(send: Send) -> Send:
+    async def strip(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return strip
 
 
 def _stamped(send: Send, more: tuple[tuple[str, str], ...]) -> Send:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .._pipeline.own_work import own_work
+from ..access import AccessRules, check_reach
 from ..container import FlextContainer
 from ..errors import FlextObservabilityConfigurationError
 from ..own_log import INFO, say
 from ..settings import Settings
-from .access import AccessRules, is_loopback_host
 
 _CONNECTION_LIMIT: Final = 512
 _BACKLOG: Final = 128
@@ -56,13 +56,7 @@ class HostingPlan:
             tuple(config.server_allowed_hosts),
             metrics_path,
         )
-        if plan.token is None and not is_loopback_host(plan.host):
-            message = (
-                f"server_host: {plan.host} can be reached from other machines, and no "
-                "server_token is set. Set FLEXT_OBSERVABILITY_SERVER_TOKEN, or listen "
-                "on 127.0.0.1."
-            )
-            raise FlextObservabilityConfigurationError(message)
+        check_reach("server_host", plan.host, plan.token)
         return plan
 
     @property
@@ -72,8 +66,7 @@ class HostingPlan:
 
     def rules(self) -> AccessRules:
         """Give who may ask what."""
-        own = [] if self.token is not None else [self.host]
-        return AccessRules(self.token, [*self.allowed_hosts, *own])
+        return AccessRules.at(self.host, self.token, self.allowed_hosts)
 
 
 def listen(plan: HostingPlan) -> socket.socket:

@@ -8,10 +8,11 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
+from .. import runtime
+from ..access import AccessRules
 from ..constants import VERSION
 from ..container import FlextContainer
 from . import schemas
-from .access import AccessRules
 from .api import make_router, problems, require_access
 from .guard import Guard, access_of
 from .health import HealthAnswer, HealthReport
@@ -83,14 +84,16 @@ def make_operations(
         version=VERSION,
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=None,  # its route would ask nobody for a token
         exception_handlers={RequestValidationError: _bad_input},
     )
     limiter = _Threads()
     app.include_router(make_router(container, limiter.run))
+    _add_document(app)
     _add_metrics(app, MetricsPage(container), metrics_path, limiter.run)
     _add_health(app, HealthReport(container), limiter.run)
     app.guard = Guard(app.answer, rules)
+    runtime.state.keep_recent(app)
     return app
 
 
@@ -105,6 +108,19 @@ class _Threads:
         if self._limiter is None:
             self._limiter = CapacityLimiter(_THREADS)
         return await to_thread.run_sync(function, limiter=self._limiter)
+
+
+def _add_document(app: FastAPI) -> None:
+    @app.get(
+        "/api/v1/openapi.json",
+        include_in_schema=False,
+        dependencies=[Depends(require_access)],
+    )
+    async def document(request: Request) -> JSONResponse:
+        """Give the OpenAPI document, for where the application is mounted."""
+        place = request.scope.get("root_path", "")
+        servers = {"servers": [{"url": place}]} if place else {}
+        return JSONResponse({**app.openapi(), **servers})
 
 
 def _add_metrics(

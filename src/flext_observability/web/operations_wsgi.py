@@ -6,9 +6,9 @@ from http import HTTPStatus
 from typing import Any
 
 from .._pipeline.own_work import own_work, suppressor
+from ..access import Access, AccessRules, wsgi_header
 from ..container import FlextContainer
 from ..propagation import correlation_header, flext_correlation_scope
-from .access import Access, AccessRules
 from .guard import SECURITY_HEADERS
 from .health import HealthAnswer, HealthReport
 from .page import MetricsPage, PageUnavailableError
@@ -51,7 +51,7 @@ class WsgiOperations:
     ) -> Iterable[bytes]:
         """Answer one request."""
         header = correlation_header()
-        given = _header(environ, header.lower())
+        given = wsgi_header(environ, header.lower())
         headers = {header: given} if given else {}
         # Requests to us are no telemetry of the application.
         scoped = flext_correlation_scope(headers=headers)
@@ -69,7 +69,7 @@ class WsgiOperations:
 
     def _answer(self, environ: Environ) -> _Answer:
         access = self._rules.judge(
-            str(environ.get("REMOTE_ADDR", "")), lambda name: _header(environ, name)
+            str(environ.get("REMOTE_ADDR", "")), lambda name: wsgi_header(environ, name)
         )
         if access.is_forged and access.refusal is not None:
             return _problem(access.refusal.status, access.refusal.message)
@@ -95,10 +95,6 @@ class WsgiOperations:
 
     def _live(self, _environ: Environ, _access: Access) -> _Answer:
         return _shown(self._report.live())
-
-
-def _header(environ: Environ, name: str) -> str:
-    return str(environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""))
 
 
 def _shown(found: HealthAnswer) -> _Answer:

@@ -8,6 +8,8 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
 from .. import runtime
+from .._pipeline.pipeline import Pipeline
+from .._pipeline.prometheus import target_family
 from .._pipeline.redaction import Redactor
 from .._pipeline.values import clean_text
 from ..constants import FlextObservabilityConstants as C
@@ -48,7 +50,7 @@ def page_of(container: FlextContainer) -> tuple[list[Metric], set[str]]:
     if pipeline is not None:  # it may be newer than the wish for a page
         pipeline.open_page()
     reader = None if pipeline is None else pipeline.page
-    measured = [] if reader is None else reader.families()
+    measured = [] if pipeline is None else _measured(pipeline)
     redactor = current_redactor()
     rows = [
         _without_secrets(row, redactor)
@@ -59,6 +61,13 @@ def page_of(container: FlextContainer) -> tuple[list[Metric], set[str]]:
         if not family.documentation:
             family.documentation = f"{family.type.capitalize()} {family.name}."
     return families, set() if reader is None else set(reader.additive)
+
+
+def _measured(pipeline: Pipeline) -> list[Metric]:
+    """Give what was measured; where nothing is, at least who this is."""
+    if pipeline.page is None:
+        return [target_family(pipeline.resource)]
+    return pipeline.page.families()
 
 
 def render(families: list[Metric], accept: str) -> tuple[bytes, str]:
@@ -139,9 +148,13 @@ def _without_secrets(row: Row, redactor: Redactor) -> Row:
 
 
 def _ledger_rows() -> Iterator[Row]:
-    """Give what became of telemetry, also where no collector is told of it."""
-    for signal, ledger in status().signals.items():
-        if not ledger.accepted:
+    """Give what became of telemetry, also where no collector is told of it.
+
+    Zeros too: what begins to count with its first loss has no increase to be seen.
+    """
+    now = status()
+    for signal, ledger in now.signals.items():
+        if not (now.running or ledger.accepted):
             continue
         counts = {
             (C.OUTCOME_ACCEPTED, ""): ledger.accepted,

@@ -1,8 +1,7 @@
-"""Spans and log records that the ``memory`` exporter holds, as the API shows them.
+"""The newest spans and log records on their way to an exporter, as the API shows them.
 
-The services hold the traces and log entries that went through them. A program that
-wants its other spans and log lines shown too, those of monitored functions and of
-``logging``, exports to memory as well: ``exporters=["otlp", "memory"]``.
+The services hold the traces and log entries that went through them; those of monitored
+functions, of ``logging`` and of other packages are taken from the pipeline.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from opentelemetry.trace import SpanContext, StatusCode
 from .. import runtime
 from .._pipeline.redaction import Redactor
 from ..constants import FlextObservabilityConstants as C
+from ..constants import Signal
 from ..entities import FlextLogEntry
 from ..traces import FlextTrace
 from .plain import plain
@@ -32,26 +32,27 @@ _SEVERITIES_PER_LEVEL = 4
 
 def spans_seen(known: Iterable[FlextTrace], redactor: Redactor) -> list[View]:
     """Give finished spans that are not those of known traces, the newest first."""
-    pipeline = runtime.state.live()
-    if pipeline is None or pipeline.memory is None:
-        return []
     ids = {trace.span_id for trace in known}
-    shown = [
-        _span(span, redactor) for span in pipeline.memory.spans[: -_LIMIT - 1 : -1]
-    ]
+    shown = [_span(span, redactor) for span in _newest(Signal.TRACES)]
     return [view for view in shown if view["span_id"] not in ids]
 
 
 def logs_seen(known: Iterable[FlextLogEntry], redactor: Redactor) -> list[View]:
     """Give log records that are not those of known entries, the newest first."""
-    pipeline = runtime.state.live()
-    if pipeline is None or pipeline.memory is None:
-        return []
     entries = {(_text_time(entry.timestamp), entry.message) for entry in known}
-    shown = [
-        _log(record, redactor) for record in pipeline.memory.logs[: -_LIMIT - 1 : -1]
-    ]
+    shown = [_log(record, redactor) for record in _newest(Signal.LOGS)]
     return [v for v in shown if (v["timestamp"], v["message"]) not in entries]
+
+
+def _newest(signal: Signal) -> tuple[Any, ...]:
+    pipeline = runtime.state.live()
+    if pipeline is None:
+        return ()
+    memory = pipeline.memory
+    if memory is None:
+        return pipeline.recent.of(signal)[::-1]
+    held = memory.spans if signal is Signal.TRACES else memory.logs
+    return held[: -_LIMIT - 1 : -1]
 
 
 def _span(span: ReadableSpan, redactor: Redactor) -> View:

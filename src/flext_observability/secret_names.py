@@ -31,6 +31,7 @@ _SECRET = frozenset(
         "passphrase",
         "passcode",
         "pwd",
+        "pw",
         "secret",
         "secrets",
         "credential",
@@ -55,7 +56,9 @@ _SECRET = frozenset(
         "creditcard",
         "cardnumber",
         "dbpass",
+        "dbpw",
         "userpass",
+        "userpw",
         "token",
     ]
 )

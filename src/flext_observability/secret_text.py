@@ -11,6 +11,9 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from .secret_columns import without_secret_columns
+from .secret_names import Secrecy, SecretNames
+
 REDACTED = "[redacted]"
 
 # Patterns are compiled when the first text comes that needs them: most programs have
@@ -27,7 +30,7 @@ _NAME = (
 # Letters of every word that makes a name secret; without any of them no name is. Few
 # and short, since they are looked for in every text: `ss` stands for pass, sess, ssn.
 _STEMS = (
-    *("ss", "key", "secret", "token", "auth", "pwd", "cred", "cookie", "sig", "card"),
+    *("ss", "key", "secret", "token", "auth", "pw", "cred", "cookie", "sig", "card"),
     *("rf", "jwt", "cv", "social", "bearer", "hmac", "sid"),
 )
 # The second words of names that people write in two.
@@ -47,7 +50,8 @@ _NO_VALUES = frozenset({"", "none", "null", "nil", "true", "false", "undefined"}
 _SQL = (
     r"(?i)(?P<before>\bidentified[ \t]{1,8}(?:with[ \t]{1,8}\S{1,64}+[ \t]{1,8})?"
     r"(?:by|as)[ \t]{1,8}(?:password[ \t]{1,8})?"
-    r"|\bpassword[ \t]{0,8}\(?[ \t]{0,8}(?=[\"'])"
+    r"|\bpassword(?:[ \t]{1,8}\(?[ \t]{0,8}|\([ \t]{0,8}|(?<=[ \t]password)(?='))"
+    r"(?=[\"'])"
     r"|\bpassword[ \t]{1,8}for[ \t]{1,8}[^\s=]{1,256}[ \t]{0,8}=[ \t]{0,8}(?=[\"']))"
     r"(?P<secret>'(?:[^'\\]|\\.|'')*+'?|\"(?:[^\"\\]|\\.)*+\"?|[^\s,;]++)"
 )
@@ -57,6 +61,13 @@ _ELEMENT = (
 _OPTION = (
     r"(?<![\w\-])(?P<name>--?[A-Za-z][\w\-]*+)[ \t]{1,4}"
     r"(?P<secret>[^\s\-\"'][^\s\"']*+)"
+)
+# `curl -u bob:…`, also `-su`; of other programs `--user` alone.
+_USER_OPTION = r"--(?:proxy-)?user|-[A-Za-z]{0,8}?[uU]"
+_USER = (
+    r"(?<![\w\-])(?P<before>(?P<option>--(?:proxy-)?user(?![\w\-])|-[A-Za-z]{0,8}?[uU])"
+    r"(?:\\*+[\"'],)?[ \t=]{0,4}(?P<quote>\\*+[\"'])?)"
+    r"(?P<user>[^\s:\"'\\]{0,128}+:(?(quote)(?:(?!(?P=quote)).)++|[^\s\"'\\]++))"
 )
 _BEARER = r"(?i)\b(?P<before>bearer[ \t]{1,4})(?P<secret>[\w.~+/=\-]{4,}+)"
 _BASIC = r"(?i)\b(?P<before>basic[ \t]{1,4})(?P<secret>[\w+/\-]{6,}+={0,2})"
@@ -135,19 +146,36 @@ class SecretText:
             return text
         found = text
         has_joint = "=" in text or ":" in text or '"' in text or "'" in text
-        has_option = "-" in text and (" -" in text or text[0] == "-")
+        has_dash = "-" in text
+        has_option = has_dash and (" -" in text or text[0] == "-")
         if self._everyday:
             found = self._by_shapes(found)
-        if has_joint or has_option or "%3" in text or "</" in text:
+            if has_dash and ("curl" in text or "-user" in text):
+                found = _without_options(found)
+        has_name = has_joint or has_option or "%3" in text or "</" in text
+        if has_name or (")" in text and _has_rows(text)):
             lowered = found.lower()
             for stem in self._stems:
                 if stem in lowered:
-                    found = self._without_pairs(found)
-                    found = _compiled(_ELEMENT).sub(self._without_named, found)
-                    if has_option:
-                        found = _compiled(_OPTION).sub(self._without_named, found)
+                    found = self._by_names(found)
                     break
         return text if found == text else found
+
+    def _by_names(self, text: str) -> str:
+        """Take out what a name tells."""
+        if not _has_rows(text):
+            return self._without_named_values(text)
+        pieces = without_secret_columns(text, self._is_secret, REDACTED)
+        # Between them stand lists of columns: names alone are no secret.
+        pieces[::2] = map(self._without_named_values, pieces[::2])
+        return "".join(pieces)
+
+    def _without_named_values(self, text: str) -> str:
+        text = self._without_pairs(text)
+        text = _compiled(_ELEMENT).sub(self._without_named, text)
+        return (
+            _compiled(_OPTION).sub(self._without_named, text) if "-" in text else text
+        )
 
     def _by_shapes(self, text: str) -> str:
         """Take out what a sign or a word in front of it tells, or its own shape."""
@@ -197,6 +225,21 @@ class SecretText:
         return f"{match[0][:kept]}{REDACTED}"
 
 
+@cache
+def usual_text() -> SecretText:
+    """Give the rules of everyday use, whatever the settings say."""
+    names = SecretNames()
+    return SecretText(
+        lambda name: names.secrecy_of(name) is not Secrecy.NOTHING,
+        names.is_secret_parameter,
+    )
+
+
+def _has_rows(text: str) -> bool:
+    """Whether there may be rows of SQL, whose columns stand before them."""
+    return "VALUE" in text or "value" in text
+
+
 def _by_words(text: str) -> str:
     lowered = text.lower()
     if "-----begin" in lowered:
@@ -208,6 +251,39 @@ def _by_words(text: str) -> str:
     if "basic" in lowered:
         text = _compiled(_BASIC).sub(_without_basic, text)
     return text
+
+
+def _without_options(text: str) -> str:
+    """Take out passwords that ``-u user:password`` gives."""
+    is_curl = "curl" in text
+
+    def without(match: re.Match[str]) -> str:
+        user = without_password(match["user"], match["option"], is_curl=is_curl)
+        return f"{match['before']}{user}"
+
+    return _compiled(_USER).sub(without, text)
+
+
+def is_user_option(text: str) -> bool:
+    """Whether a text is an option as ``--user`` of curl."""
+    return _compiled(_USER_OPTION).fullmatch(text) is not None
+
+
+def without_password(user: str, option: str, *, is_curl: bool) -> str:
+    """Take the password out of ``user:password``.
+
+    Args:
+        user: What follows the option.
+        option: ``-u`` or ``--user``.
+        is_curl: Whether it is curl's. Of other programs ``-u`` may be anything, and
+            ``--user 10:20`` is a user and a group.
+    """
+    name, _, password = user.partition(":")
+    if not password or password.startswith("//"):
+        return user
+    if not is_curl and (option[:2] != "--" or password.isdigit()):
+        return user
+    return f"{name}:{REDACTED}"
 
 
 def _value_span(text: str, start: int, name: str) -> tuple[int, int]:

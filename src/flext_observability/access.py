@@ -1,4 +1,4 @@
-"""Who may ask the operations server what.
+"""Who may ask the pages of a process what: the operations server, the metrics page.
 
 Two rules. A token, once there is one, is asked of everybody. Without one only callers
 on this machine are served, and only those that came here on purpose: a name in Host or
@@ -7,12 +7,13 @@ rebinding, cross-site requests), a forwarding header that it came from elsewhere
 """
 
 import hmac
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
+
+from .errors import FlextObservabilityConfigurationError
 
 _FORWARDED: Final = (
     *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
@@ -24,16 +25,14 @@ Header = Callable[[str], str]
 """Gives a header by its lower-case name, ``""`` when it was not sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """An answer to who may not ask."""
 
     status: HTTPStatus
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """What one caller may."""
 
     refusal: Refusal | None
@@ -62,6 +61,20 @@ class AccessRules:
         self._hosts = frozenset(host.lower().rstrip(".") for host in allowed_hosts)
         # With a token there is nothing that a rebound name could open.
         self._any_host = _ANY in self._hosts or (token is not None and not self._hosts)
+
+    @classmethod
+    def at(
+        cls, host: str, token: str | None, allowed_hosts: Sequence[str]
+    ) -> "AccessRules":
+        """Make the rules of what listens on an address; without a token, by its name.
+
+        Args:
+            host: Where it listens.
+            token: Asked of everybody.
+            allowed_hosts: Further names.
+        """
+        own = [] if token is not None else [host]
+        return cls(token, [*allowed_hosts, *own])
 
     def judge(self, peer: str, header: Header) -> Access:
         """Say what a caller may.
@@ -105,9 +118,29 @@ class AccessRules:
         return name in self._hosts or name == "localhost" or _is_loopback(name)
 
 
-def is_loopback_host(host: str) -> bool:
-    """Whether only this machine reaches what listens on an address."""
-    return host.lower() == "localhost" or _is_loopback(host)
+def check_reach(setting: str, host: str, token: str | None) -> None:
+    """Let nothing listen where anybody could ask.
+
+    Args:
+        setting: Names the address.
+        host: The address.
+        token: Asked of everybody.
+
+    Raises:
+        FlextObservabilityConfigurationError: Others reach it, and there is no token.
+    """
+    if token is None and host.lower() != "localhost" and not _is_loopback(host):
+        message = (
+            f"{setting}: {host} can be reached from other machines, and no "
+            "server_token is set. Set FLEXT_OBSERVABILITY_SERVER_TOKEN, or listen "
+            "on 127.0.0.1."
+        )
+        raise FlextObservabilityConfigurationError(message)
+
+
+def wsgi_header(environ: Mapping[str, Any], name: str) -> str:
+    """Give a header of a WSGI request, ``""`` when it was not sent."""
+    return str(environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""))
 
 
 def _foreign_host() -> Refusal:
