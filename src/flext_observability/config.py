@@ -41,7 +41,7 @@ from .environment import (
 from .result import FlextResult
 from .secret_names import Secrecy, SecretNames
 from .secret_text import REDACTED, usual_text
-from .setting_rules import SETTINGS, are_buckets, is_token, protocol_name
+from .setting_rules import SETTINGS, absolute, are_buckets, is_token, protocol_name
 from .settings import (
     InForce,
     Settings,
@@ -427,8 +427,7 @@ class FlextObservabilityConfig(BaseModel):
     @field_validator("spool_dir", "service_discovery_dir", "server_metrics_dir")
     @classmethod
     def _check_spool_dir(cls, path: Path | None) -> Path | None:
-        # Absolute from the start: the program may change its directory.
-        return None if path is None else path.expanduser().absolute()
+        return None if path is None else absolute(path)
 
     @field_validator("histogram_buckets_s")
     @classmethod

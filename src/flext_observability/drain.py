@@ -10,7 +10,7 @@ from ._pipeline.endpoint import endpoint_for
 from ._pipeline.ledger import SignalLedger
 from ._pipeline.pipeline import Extras, Pipeline
 from ._pipeline.providers import add_deliveries, bare_pipeline
-from ._pipeline.spool_directory import folders_with_records
+from ._pipeline.spool_directory import SpoolUnavailableError, folders_with_records
 from .constants import DropReason, Signal
 from .errors import FlextObservabilityConfigurationError
 from .report import base_url
@@ -42,6 +42,8 @@ def drain(
         return _drain(made.data, timeout_s)
     except FlextObservabilityConfigurationError as error:
         return FlextResult[str].fail(f"Invalid configuration: {error}")
+    except SpoolUnavailableError as error:
+        return FlextResult[str].fail(f"there is no spool to drain: {error}")
 
 
 def _drain(config: Settings, timeout_s: float) -> FlextResult[str]:
@@ -70,16 +72,22 @@ def _drain(config: Settings, timeout_s: float) -> FlextResult[str]:
     _send(pipeline, timeout_s)
     counts = pipeline.snapshot()
     told = f"delivered: {', '.join(_told(name, counts[name]) for name in counts)}"
-    if left := pipeline.left():
-        return FlextResult[str].fail(f"{told}; {left}")
-    if any(each.delivered < _waited(each) for each in counts.values()):
-        kept = folder / "rejected"
-        return FlextResult[str].fail(
-            f"{told}; refused and damaged records are kept in {kept}"
-        )
+    if why := _why_unfinished(pipeline, folder):
+        return FlextResult[str].fail(f"{told}; {why}")
     if not any(map(_waited, counts.values())):
         told += _elsewhere(config, service, folder)
     return FlextResult[str].ok(told)
+
+
+def _why_unfinished(pipeline: Pipeline, folder: Path) -> str:
+    """Say what still waits or was not taken; nothing when all arrived."""
+    if left := pipeline.left():
+        return left
+    if pipeline.spool is not None and pipeline.spool.is_searching:
+        return f"{folder} could not all be read in time; drain it again"
+    if any(each.delivered < _waited(each) for each in pipeline.snapshot().values()):
+        return f"refused and damaged records are kept in {folder / 'rejected'}"
+    return ""
 
 
 def _send(pipeline: Pipeline, timeout_s: float) -> None:

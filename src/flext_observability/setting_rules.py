@@ -101,8 +101,20 @@ def _pem(value: object) -> Path:
 
 
 def _directory(value: object) -> Path:
-    # Absolute from the start: the program may change its directory.
-    return _path(value).expanduser().absolute()
+    return absolute(_path(value))
+
+
+def absolute(path: Path) -> Path:
+    """Give the whole path from the start: the program may change its directory.
+
+    Raises:
+        ValueError: There is no home directory for its ``~``.
+    """
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        message = "there is no home directory here, so write the path without ~"
+        raise ValueError(message) from error
 
 
 def _texts(value: object) -> list[str]:

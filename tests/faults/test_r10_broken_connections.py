@@ -18,6 +18,7 @@ from tests.faults.server import CUT_AFTER_ACCEPTING, HANG, FaultServer, Reply
 from tests.fixtures.collector import ACCEPT, Answer, Collector, Relay
 from tests.fixtures.collector import HANG as HANG_OF_COLLECTOR
 from tests.fixtures.library import emit_all
+from tests.fixtures.programs import run_program
 
 BATCH = 100
 # Of one whole request; the default is 10 s.
@@ -160,6 +161,56 @@ def test_reply_lost_over_grpc(grpc_collector: Collector) -> None:
         assert len(grpc_collector.spans()) == 2 * BATCH
         assert (ledger().delivered, ledger().retransmitted) == (BATCH, BATCH)
         fo.shutdown(timeout_s=0.2)
+
+
+OUT_OF_DESCRIPTORS = """
+import os, resource, sys
+import flext_observability as fo
+endpoint, free, way = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+def start():
+    fo.setup("shop", endpoint=endpoint, metrics_enabled=False).unwrap()
+def make(number):
+    with fo.flext_span("op", {"n": number}):
+        pass
+start()
+if way != "first":
+    make(1)
+    fo.flush(10).unwrap()
+if way == "again":  # the last channel is closed, so gRPC ends and starts again
+    fo.shutdown().unwrap()
+    start()
+held = []
+try:
+    while True:
+        held.append(os.dup(2))
+except OSError:
+    pass
+for _ in range(free):
+    os.close(held.pop())
+make(2)
+fo.flush(1)
+for fd in held:
+    os.close(fd)
+fo.flush(10).unwrap()
+print(fo.status().signals["traces"].dropped)
+"""
+
+
+@pytest.mark.parametrize("way", ["first", "connected", "again"])
+@pytest.mark.parametrize("free", [0, 2])
+def test_no_descriptors_over_grpc(
+    grpc_collector: Collector, free: int, way: str
+) -> None:
+    """Without descriptors gRPC ends a process when it starts: so it does not start."""
+    words = (grpc_collector.endpoint, str(free), way)
+    done = run_program(OUT_OF_DESCRIPTORS, *words).ok()
+    assert done.lines == ["{}"]
+    expected = [2] if way == "first" else [1, 2]
+    assert [span.attributes["n"] for span in grpc_collector.spans()] == expected
+    if way != "connected":
+        assert "Too many open files; the limit of open files" in done.stderr
 
 
 def test_away_over_grpc(grpc_collector: Collector) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.remains import Service, tell_figure
 from tests.faults.server import FaultServer
-from tests.fixtures.programs import clean_environment
+from tests.fixtures.programs import clean_environment, run_program
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the spool needs flock")
 
@@ -66,6 +66,27 @@ tell()
 if way == "tmpfs":
     os.chdir("/")
 fo.shutdown()
+"""
+# The disk refuses, has room again, and the program ends before it is asked again.
+ENDING = """
+import json, resource, signal, sys, time
+import flext_observability as fo
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+fields = json.loads(sys.argv[1])
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+fo.setup(**fields).unwrap()
+def make(first, last):
+    for number in range(first, last + 1):
+        with fo.flext_span("op", {"n": number, "fill": "x" * 1000}):
+            pass
+make(1, 50)
+deadline = time.monotonic() + 10
+while not fo.status().last_error and time.monotonic() < deadline:
+    time.sleep(0.01)  # what memory took is on its way
+make(51, 100)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+print(fo.shutdown(0.5))
 """
 MOUNTED = 'mount -t tmpfs -o size=1m,mode=0700 none "$1" && shift && exec "$@"'
 
@@ -159,6 +180,17 @@ def test_memory_takes_over(service: Service, way: str) -> None:
     assert done["delivered"] == 2010
     filler.end()
     assert service.server.numbers() == set(range(1, 2011))
+
+
+def test_room_just_before_the_end(service: Service) -> None:
+    """At its end a program tries the disk once more, and leaves all of it there."""
+    service.server.close_port()
+    service.is_away = True
+    done = run_program(ENDING, json.dumps(service.fields)).ok()
+    assert "disk refuses writes" in done.stderr
+    assert "gave up" not in done.stderr
+    assert service.drain().dropped == {}
+    assert service.server.numbers() == set(range(1, 101))
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -1,9 +1,11 @@
 """R14: the spool's directory is missing, unwritable, removed, read-only, not ours."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,11 +65,129 @@ def test_a_file_in_its_place(service: Service) -> None:
     assert_in_memory(service, str(service.spool_dir), "Not a directory", "spool_dir")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unwritable for root")
-def test_unwritable(service: Service) -> None:
+# Gives up being root, for whom nothing is unwritable, once all that it needs is loaded:
+# the library may lie where only root reads.
+UNPRIVILEGED = """
+import json, os, sys
+import flext_observability as fo
+fields = json.loads(sys.argv[1])
+def make(first, last):
+    for number in range(first, last + 1):
+        with fo.flext_span("op", {"n": number}):
+            pass
+    fo.flush(10).unwrap()
+fo.setup(**{**fields, "spool_dir": fields["spool_dir"] + "-of-root"}).unwrap()
+make(1, 1)
+fo.shutdown().unwrap()
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+fo.setup(**fields).unwrap()
+make(2, 10)
+status = fo.status()
+print(json.dumps([status.durability, status.spool_dir, status.durability_reason]))
+"""
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A directory that every user can enter, unlike those of pytest."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_unwritable(service: Service, reachable: Path) -> None:
     """A directory that takes no files: memory, with a reason."""
+    service.spool_dir = reachable / "remains"
     service.spool_dir.mkdir(0o500)
-    assert_in_memory(service, str(service.spool_dir), "Permission denied")
+    if os.geteuid() == 0:
+        os.chown(service.spool_dir, 65534, 65534)
+    fields = {**service.fields, "spool_dir": str(service.spool_dir)}
+    done = run_program(UNPRIVILEGED, json.dumps(fields)).ok()
+    durability, spool_dir, reason = json.loads(done.stdout)
+    assert (durability, spool_dir) == ("memory", None)
+    for words in (str(service.spool_dir), "Permission denied"):
+        assert words in reason
+        assert words in done.stderr
+    assert service.server.numbers() == set(range(1, 11))
+
+
+HOMELESS = """
+import json, os, pwd, sys
+import flext_observability as fo
+fields = json.loads(sys.argv[1])
+def nobody(uid):
+    raise KeyError(uid)
+pwd.getpwuid = nobody
+for name in ("HOME", "XDG_STATE_HOME", "FLEXT_OBSERVABILITY_SPOOL_DIR"):
+    os.environ.pop(name, None)
+fo.setup(**fields).unwrap()
+with fo.flext_span("op", {"n": 1}):
+    pass
+fo.flush(10).unwrap()
+print(json.dumps([fo.status().durability, fo.status().durability_reason]))
+print(fo.setup(**fields, spool_dir="~/spool").error)
+sys.argv = ["flext-observability", "drain", "shop"]
+import runpy
+runpy.run_module("flext_observability", run_name="__main__")
+"""
+
+
+def test_no_home(service: Service) -> None:
+    """A user without home and entry, as in containers: memory, and what to set."""
+    fields = {k: v for k, v in service.fields.items() if k != "spool_dir"}
+    done = run_program(HOMELESS, json.dumps(fields))
+    assert done.code == 1, done.stderr
+    assert "there is no spool to drain: records cannot wait on disk" in done.stderr
+    durability, reason = json.loads(done.lines[0])
+    assert durability == "memory"
+    assert "spool_dir" in done.lines[1]
+    assert "without ~" in done.lines[1]
+    for words in ("home directory", "FLEXT_OBSERVABILITY_SPOOL_DIR"):
+        assert words in reason
+        assert words in done.stderr
+    assert service.server.numbers() == {1}
+
+
+WITHOUT_DESCRIPTORS = """
+import json, os, resource, sys, time
+import flext_observability as fo
+fields = json.loads(sys.argv[1])
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+fo.setup(**fields, durability="record").unwrap()
+def make(number):
+    with fo.flext_span("op", {"n": number}):
+        pass
+make(1)
+held = []
+try:
+    while True:
+        held.append(os.dup(2))
+except OSError:
+    pass
+time.sleep(1.1)
+make(2)
+for fd in held:
+    os.close(fd)
+time.sleep(1.1)
+make(3)
+os._exit(0)
+"""
+
+
+def test_no_descriptors(service: Service) -> None:
+    """A directory that cannot be looked at was not removed: it is written on."""
+    service.server.close_port()
+    service.is_away = True
+    done = run_program(WITHOUT_DESCRIPTORS, json.dumps(service.fields)).ok()
+    assert "removed" not in done.stderr
+    assert len(service.folders()) == 1
+    assert not service.drain().dropped
+    assert service.server.tally() == dict.fromkeys(range(1, 4), 1)
 
 
 def test_a_symbolic_link(service: Service, tmp_path: Path) -> None:
@@ -172,8 +292,6 @@ def can_mount() -> bool:
 @pytest.mark.skipif(not can_mount(), reason="needs a user namespace that mounts")
 def test_remounted_read_only(service: Service, tmp_path: Path) -> None:
     """While the disk takes no writes memory takes them; then the disk does again."""
-    import json
-
     service.spool_dir.mkdir(0o700)
     program = tmp_path / "program.py"
     program.write_text(READ_ONLY, "utf-8")

@@ -3,24 +3,67 @@
 What is lost is counted, and its bytes are kept as ``*.bad``; nothing crashes.
 """
 
+import errno
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import flext_observability as fo
 from tests.faults.remains import (
     Extent,
     Orphan,
     Service,
     seeded,
     tell_figure,
+    wait_until,
 )
 from tests.faults.server import FaultServer
+from tests.fixtures.library import assert_balanced
+from tests.fixtures.programs import clean_environment
+
+# Has no descriptor left at the moment a file of a dead process is opened first.
+WITHOUT_DESCRIPTORS = """
+import json, os, resource, sys, time
+import flext_observability as fo
+name, fields = json.loads(sys.argv[1])
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+held, was_met = [], False
+def take_all(event, args):
+    global was_met
+    while held and event in ("open", "os.scandir"):
+        os.close(held.pop())
+    if event == "open" and args[0] == name and not was_met:
+        was_met = True
+        try:
+            while True:
+                held.append(os.dup(2))
+        except OSError:
+            pass
+sys.addaudithook(take_all)
+fo.setup(**fields).unwrap()
+deadline = time.monotonic() + 10
+while time.monotonic() < deadline:
+    ledger = fo.status().signals["traces"]
+    if ledger.adopted or "for now" in (fo.status().last_error or ""):
+        break
+    time.sleep(0.01)
+print(json.dumps([was_met, ledger.adopted, ledger.dropped]), flush=True)
+sys.stdin.readline()
+fo.flush(20).unwrap()
+ledger = fo.status().signals["traces"]
+print(json.dumps([ledger.adopted, ledger.delivered, ledger.dropped]), flush=True)
+"""
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the spool needs flock")
 
@@ -143,6 +186,124 @@ def test_garbage_beside_the_segments(
     (orphan.copy(len(sizes)).folder / name).unlink(missing_ok=True)
     service.drain()
     assert service.server.tally() == dict.fromkeys(range(1, 21), len(sizes) + 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["000001.seg", "000002.seg", "ack", "counter", "rejected"]
+)
+def test_no_descriptors(service: Service, orphan: Orphan, name: str) -> None:
+    """A file that cannot be opened now is not damaged: nothing is lost or removed."""
+    second = orphan.folder / "000002.seg"
+    second.write_bytes(orphan.segment.read_bytes())
+    (orphan.folder / "counter").unlink()  # which knows of one segment
+    if name == "rejected":  # where the bytes of a damaged frame are kept
+        orphan.segment.write_bytes(flipped(second.read_bytes(), 200))
+    before = {p: p.read_bytes() for p in orphan.folder.glob("*.seg")}
+    command = json.dumps([name, service.fields])
+    with subprocess.Popen(
+        [sys.executable, "-c", WITHOUT_DESCRIPTORS, command],
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as heir:
+        assert heir.stdout is not None
+        assert json.loads(heir.stdout.readline()) == [True, 0, {}]
+        assert {p: p.read_bytes() for p in orphan.folder.glob("*.seg")} == before
+        assert not service.kept("bad")
+        heir.kill()
+    ledger = service.drain()
+    damaged = int(name == "rejected")
+    assert service.server.tally().total() == 40 - damaged
+    assert ledger.dropped == ({"damaged": 1} if damaged else {})
+    assert bool(service.kept("bad")) == bool(damaged)
+
+
+def test_descriptors_again(service: Service, orphan: Orphan) -> None:
+    """The process that had none takes the directory over once it has some."""
+    service.server.open_port()
+    command = json.dumps(["000001.seg", service.fields])
+    with subprocess.Popen(
+        [sys.executable, "-c", WITHOUT_DESCRIPTORS, command],
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as heir:
+        assert heir.stdout is not None
+        assert json.loads(heir.stdout.readline()) == [True, 0, {}]
+        wait_until(lambda: not orphan.folder.exists(), 20)
+        told, _ = heir.communicate("\n", timeout=30)
+    assert json.loads(told) == [20, 20, {}]
+    assert service.server.tally() == dict.fromkeys(range(1, 21), 1)
+
+
+def test_a_disk_that_fails_for_a_moment(
+    service: Service, orphan: Orphan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An input/output error that passes costs nothing, neither of the dead nor ours."""
+    failing = FailingDisk(orphan.folder)
+    monkeypatch.setattr(os, "pread", failing.pread)
+    service.set_up(durability="record")
+    wait_until(lambda: failing.failures)
+    assert (fo.status().signals["traces"].adopted, bool(service.kept("bad"))) == (0, 0)
+    for number in range(101, 121):
+        with fo.flext_span("op", {"n": number}):
+            pass
+    (failing.folder,) = set(service.folders()) - {orphan.folder}
+    failures = failing.failures
+    service.server.open_port()
+    service.is_away = False
+    wait_until(lambda: (fo.flush(0.1), failing.failures > failures)[1])
+    failing.folder = None
+    ledger = service.drain()
+    numbers = {*range(1, 21), *range(101, 121)}
+    assert service.server.tally() == dict.fromkeys(numbers, 1)
+    assert not ledger.dropped
+
+
+def test_a_bad_sector(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is never read again counts as damaged, and does not hold up the rest."""
+    # Half a minute otherwise, and no setting: nobody would know what to choose.
+    module = import_module("flext_observability._pipeline.process_directory")
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.1)
+    service.server.close_port()
+    service.set_up(durability="record")
+    for number in range(40):
+        with fo.flext_span("op", {"n": number, "fill": "x" * 15_000}):
+            pass
+    (folder,) = service.folders()
+    failing = FailingDisk(folder, bad_from=400_000)
+    monkeypatch.setattr(os, "pread", failing.pread)
+    service.server.open_port()
+    wait_until(lambda: fo.flush(0.1).success)
+    ledger = fo.status().signals["traces"]
+    assert_balanced()
+    count = len(service.server.numbers())
+    assert service.server.tally() == dict.fromkeys(range(count), 1)
+    assert (ledger.delivered, ledger.dropped) == (count, {"damaged": 40 - count})
+    assert 0 < count < 40
+
+
+class FailingDisk:
+    """Reads as the system does, but for the segments of one folder."""
+
+    def __init__(self, folder: Path, bad_from: int = 0) -> None:
+        self.folder: Path | None = folder
+        self.failures = 0
+        self._bad_from = bad_from
+        self._pread = os.pread
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """Read, or fail as a bad sector does."""
+        if self.folder is not None and offset + size > self._bad_from:
+            inodes = {path.stat().st_ino for path in self.folder.glob("*.seg")}
+        else:
+            inodes = set[int]()
+        if os.fstat(fd).st_ino in inodes:
+            self.failures += 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self._pread(fd, size, offset)
 
 
 def test_a_future_version(service: Service, orphan: Orphan) -> None:

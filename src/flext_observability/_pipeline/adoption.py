@@ -1,20 +1,22 @@
 """Takes over what dead processes of the service left."""
 
 import errno
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeAlias
 
 from .holdings import Holdings
-from .process_directory import ProcessDirectory
+from .process_directory import ProcessDirectory, Stock
+from .spool_files import PASSING
 
 _INTERVAL_S = 10.0
 # Directories held at a time: each costs three descriptors.
 _HELD_LIMIT = 8
-# Not the directory's fault: it is tried again.
-PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_Found: TypeAlias = tuple[ProcessDirectory, list[Stock]]
 
 
 class Adoption:
@@ -32,11 +34,15 @@ class Adoption:
         self._running = threading.Lock()
         self._backlog: deque[str] = deque()
         self._due_at = 0.0
+        self._is_put_off = False
+        self._failing: dict[str, float] = {}
+        """Directories that the disk could not read, and since when."""
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether the first search is still to come, or to be done with."""
-        return not self._due_at or bool(self._backlog) or self._running.locked()
+        """Whether a search is still to come, or to be done with."""
+        is_begun = bool(self._due_at) and not self._is_put_off
+        return not is_begun or bool(self._backlog) or self._running.locked()
 
     def is_due(self) -> bool:
         """Whether it is time to search again."""
@@ -57,9 +63,11 @@ class Adoption:
         try:
             if self.is_due():
                 self._due_at = time.monotonic() + _INTERVAL_S
+                self._is_put_off = False
                 self._search()
             return self._take_some()
         except OSError as error:
+            self._is_put_off = error.errno in PASSING
             path = self._holdings.folder.path
             with self._holdings.telling, self._holdings.lock:
                 self._holdings.note("look", f"{path} cannot be searched: {error}")
@@ -100,22 +108,15 @@ class Adoption:
 
     def _take(self, name: str) -> bool:
         holdings = self._holdings
-        directory: ProcessDirectory | None = None
         try:
-            locked = holdings.folder.lock(name, holdings.descriptors)
-            if locked is None:
-                return False
-            directory = ProcessDirectory(holdings.folder, locked, holdings.descriptors)
-            stocks = directory.take_stock(holdings.letters)
+            found = self._open(name)
         except OSError as error:
-            if directory is not None:
-                directory.release()
-            with holdings.telling, holdings.lock:
-                if error.errno not in PASSING:
-                    holdings.spent.add(name)
-                where, reason = holdings.folder.path / name, error.strerror or error
-                holdings.note("foreign", f"records in {where} are left alone: {reason}")
+            self._leave(name, error)
             return False
+        if found is None:
+            return False
+        directory, stocks = found
+        self._failing.pop(name, None)
         if any(stock.lost for stock in stocks):
             self._begin()
         with holdings.telling, holdings.lock:
@@ -126,3 +127,33 @@ class Adoption:
             holdings.expire()
             holdings.make_room(0)
         return True
+
+    def _open(self, name: str) -> _Found | None:
+        """Lock a directory whose owner is dead, and look what is in it."""
+        holdings = self._holdings
+        locked = holdings.folder.lock(name, holdings.descriptors)
+        if locked is None:
+            return None
+        directory = ProcessDirectory(holdings.folder, locked, holdings.descriptors)
+        failing_since = self._failing.get(name, math.inf)
+        try:
+            return directory, directory.take_stock(holdings.letters, failing_since)
+        except BaseException:  # whatever it was: others may have more luck
+            directory.release()
+            raise
+
+    def _leave(self, name: str, error: OSError) -> None:
+        """Leave a directory alone, but only for now if it may be readable later."""
+        holdings = self._holdings
+        if error.errno == errno.EIO:
+            self._failing.setdefault(name, time.monotonic())
+        is_for_now = error.errno in {*PASSING, errno.EIO}
+        self._is_put_off = self._is_put_off or is_for_now
+        until = " for now" if is_for_now else ""
+        where, reason = holdings.folder.path / name, error.strerror or error
+        with holdings.telling, holdings.lock:
+            if not is_for_now:
+                holdings.spent.add(name)
+            holdings.note(
+                "foreign", f"records in {where} are left alone{until}: {reason}"
+            )

@@ -1,8 +1,10 @@
 """Reads the waiting batches of one signal from segments."""
 
-from .adoption import PASSING
+import math
+import time
+
 from .dead_letters import DeadLetters
-from .process_directory import ProcessDirectory, Segment
+from .process_directory import ProcessDirectory, Segment, is_hopeless
 from .segments import Damage, Frame, read_frames
 
 
@@ -55,12 +57,15 @@ class DiskReader:
             OSError: It cannot be read now; try again.
         """
         damages: list[Damage] = []
-        got = 0
+        before = self.count
         try:
-            got = self._read(directory, segment, span, damages)
+            self._read(directory, segment, span, damages)
+            segment.failing_since = math.inf
         except OSError as error:
-            if error.errno in PASSING:
+            segment.failing_since = min(segment.failing_since, time.monotonic())
+            if not is_hopeless(error, segment.failing_since):
                 raise
+        got = self.count - before
         if damages and not segment.is_damage_kept:
             directory.keep_damage(segment, damages, letters)
         if got:
@@ -75,7 +80,7 @@ class DiskReader:
         segment: Segment,
         span: tuple[int, int, int],
         damages: list[Damage],
-    ) -> int:
+    ) -> None:
         start, end, waiting = span
         got = 0
         fd = directory.open(segment)
@@ -92,7 +97,6 @@ class DiskReader:
                         break
         finally:
             directory.done(fd)
-        return got
 
     def _takes(self, frame: Frame) -> bool:
         size = self._size + len(frame.body)

@@ -235,6 +235,19 @@ class DiskSpool:
                 self._holdings.expire()
         return self._adoption.run()
 
+    def rescue(self, signal: Signal) -> None:
+        """Try once more to bring to disk what it did not take; none is delivered now.
+
+        A disk in trouble may be well again, and is not asked in every moment.
+        """
+        with self._holdings.telling, self._holdings.lock:
+            place = self._holdings.out.get(signal)
+            if place is not None and place.inner is not None:
+                del self._holdings.out[signal]  # an answer would come too late
+            if self._overflow.waits(signal):
+                self._writer.retry()
+                self._rescue()
+
     def close(self) -> None:
         """Let go of all files; nobody has to adopt a directory without records."""
         with self._holdings.telling, self._holdings.lock:

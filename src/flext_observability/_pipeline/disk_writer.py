@@ -108,6 +108,10 @@ class DiskWriter:
             else:
                 self._recover()
 
+    def retry(self) -> None:
+        """Try a disk in trouble with the next write, however lately it refused."""
+        self._retry_at = 0.0
+
     def refuse(self, error: OSError) -> None:
         """Leave the disk alone for a while."""
         self._retry_at = time.monotonic() + _RETRY_INTERVAL_S

@@ -120,7 +120,19 @@ def spool_root(config: Settings) -> Path:
         return config.spool_dir
     from platformdirs import user_state_path
 
-    return user_state_path("flext-observability", appauthor=False)
+    from .spool_directory import SpoolUnavailableError
+
+    # In containers users often have neither a home nor an entry.
+    try:
+        path = user_state_path("flext-observability", appauthor=False)
+    except RuntimeError:
+        path = None
+    if path is None or path.parts[0] == "~":  # what older releases give instead
+        raise SpoolUnavailableError(
+            "records cannot wait on disk: this user has no home directory; name a "
+            "directory in spool_dir (FLEXT_OBSERVABILITY_SPOOL_DIR)"
+        )
+    return path
 
 
 def fingerprint(endpoints: Iterable[Endpoint]) -> str:

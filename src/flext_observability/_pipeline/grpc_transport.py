@@ -1,8 +1,10 @@
 """OTLP over gRPC."""
 
+import errno
 import os
 import re
-from contextlib import suppress
+import socket
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +33,8 @@ _SERVICES = {
 # if the server had refused the request, and only this figure tells the two apart.
 _RECEIVE_LIMIT_BYTES = REPLY_LIMIT_BYTES - 1
 _METADATA_LIMIT_BYTES = 64 * 1024
+# The first channel of a process takes four, and signals may connect at once.
+_DESCRIPTORS = 16
 _INFLATED_TOO_LARGE = "Decompressed message larger than max"
 _REPLY_TOO_LARGE = re.compile(
     rf"larger than max \([0-9]+ vs\.? {_RECEIVE_LIMIT_BYTES}\)"
@@ -88,6 +92,7 @@ class GrpcTransport:
         self._held: Verdict | None = None  # why no connection came about lately
 
     def _connect(self) -> Any:
+        _check_descriptors()
         options = [
             ("grpc.primary_user_agent", self._user_agent),
             ("grpc.max_receive_message_length", _RECEIVE_LIMIT_BYTES),
@@ -140,11 +145,8 @@ class GrpcTransport:
             )
         except grpc.RpcError as error:
             return self._judge(cast("Any", error), body)
-        except OSError:
-            why = (
-                "a file of `certificate`, `client_certificate` or `client_key` is gone"
-            )
-            return self._failed(Outcome.HOLD, "tls", why)
+        except OSError as error:
+            return self._failed(*_not_opened(error))
         except Exception as error:  # noqa: BLE001 - closed channel, a provider's own
             return self._failed(Outcome.RETRY, "unreachable", type(error).__name__)
         self._held = None
@@ -234,6 +236,29 @@ _NO_GRPC = (
     "it does not answer gRPC; if this is an HTTP port (usually 4318), "
     "use protocol='http/protobuf' or port 4317"
 )
+
+
+def _check_descriptors() -> None:
+    """Find out whether gRPC will get the descriptors that a channel needs.
+
+    Without them it ends the process (SIGABRT): when it starts, which it does with the
+    first channel, and again after the last one was closed. A connected channel does
+    not; what the program opens between this look and that start remains a risk.
+
+    Raises:
+        OSError: There are none.
+    """
+    with ExitStack() as taken:
+        for _ in range(_DESCRIPTORS):
+            taken.enter_context(socket.socket())
+
+
+def _not_opened(error: OSError) -> tuple[Outcome, str, str]:
+    if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+        why = f"{error.strerror}; the limit of open files (ulimit -n) is too low"
+        return Outcome.RETRY, "descriptors", why
+    why = "a file of `certificate`, `client_certificate` or `client_key` is gone"
+    return Outcome.HOLD, "tls", why
 
 
 def _trouble(details: str) -> tuple[Outcome, str, str] | None:

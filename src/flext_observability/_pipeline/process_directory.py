@@ -1,5 +1,6 @@
 """What one process wrote: segments that wait, and how far they are settled."""
 
+import errno
 import math
 import os
 import time
@@ -25,7 +26,7 @@ from .spool_directory import (
     list_segments,
     segment_name,
 )
-from .spool_files import Descriptors, sync, write_whole
+from .spool_files import PASSING, Descriptors, raise_passing, sync, write_whole
 
 # Segments of our own that stay open, so that they can be read when they are unlinked.
 _HELD_OPEN = 16
@@ -33,6 +34,12 @@ _HELD_OPEN = 16
 _WORTH_REMOVING_BYTES = 256 * 1024
 # Damaged bytes kept of one segment.
 _KEPT_BYTES = 1024 * 1024
+# What stands in the place of a segment is no file of ours, or gone.
+_NOT_OURS = frozenset(
+    {errno.ENOENT, errno.EPERM, errno.ELOOP, errno.EMLINK, errno.ENXIO}
+)
+# A disk that fails to read may recover; a bad sector does not.
+_PATIENCE_S = 30.0
 
 
 @dataclass(eq=False)
@@ -47,6 +54,21 @@ class Segment:
     """Records per signal that are not settled."""
     fd: int = -1
     is_damage_kept: bool = False
+    failing_since: float = math.inf
+    """When it could not be read for the first time, on the monotonic clock."""
+
+
+def is_hopeless(error: OSError, failing_since: float) -> bool:
+    """Tell whether what could not be read will never be.
+
+    Args:
+        error: Why it could not be read now.
+        failing_since: When that began, on the monotonic clock.
+    """
+    if error.errno in _NOT_OURS:
+        return True
+    is_over = time.monotonic() - failing_since > _PATIENCE_S
+    return is_over and error.errno not in PASSING
 
 
 class Stock(NamedTuple):
@@ -267,7 +289,9 @@ class ProcessDirectory:
 
     # -- taking over
 
-    def take_stock(self, letters: DeadLetters) -> list[Stock]:
+    def take_stock(
+        self, letters: DeadLetters, failing_since: float = math.inf
+    ) -> list[Stock]:
         """Read what a dead process left.
 
         Two figures tell what is missing without believing the damaged bytes: what the
@@ -276,8 +300,13 @@ class ProcessDirectory:
         what the crash lost; one that was complete and not yet noted takes from that.
         Without intact figures the heads of the damaged frames are asked.
 
+        Args:
+            letters: Keep damaged bytes.
+            failing_since: When it could not be read for the first time, on the
+                monotonic clock.
+
         Raises:
-            OSError: The directory cannot be read.
+            OSError: It cannot be read, which is no proof of damage: nothing is removed.
         """
         self.cursors.load()
         damages: list[tuple[Segment, list[Damage]]] = []
@@ -286,26 +315,33 @@ class ProcessDirectory:
             age = max(0.0, time.time() - modified)
             segment = Segment(number, size, time.monotonic() - age)
             self.segments.append(segment)
-            damages.append((segment, self._scan(segment)))
+            damages.append((segment, self._scan(segment, failing_since)))
         self._counted = read_counted(self._descriptors, self._locked.folder_fd)
         stocks = self._compare([d for _, found in damages for d in found])
         self._keep(damages, letters, is_known=any(stock.missing for stock in stocks))
         self.sweep()
         return stocks
 
-    def _scan(self, segment: Segment) -> list[Damage]:
+    def _scan(self, segment: Segment, failing_since: float) -> list[Damage]:
+        damages: list[Damage] = []
+        try:
+            self._count(segment, damages)
+        except OSError as error:
+            if not is_hopeless(error, failing_since):
+                raise
+            signal = None if error.errno in _NOT_OURS else 0
+            damages.append(Damage(0, segment.size, signal, 1, is_cut=False))
+        return damages
+
+    def _count(self, segment: Segment, damages: list[Damage]) -> None:
         places = [
             self.cursors[signal].place_in(segment.number)
             for signal in range(len(SIGNALS))
         ]
         if min(places) >= segment.size:
-            return []
-        damages: list[Damage] = []
+            return
         signal = 0
-        try:
-            fd = self.open(segment)
-        except OSError:
-            return [Damage(0, segment.size, None, 1, is_cut=False)]
+        fd = self.open(segment)
         try:
             for item in read_frames(fd, min(places), segment.size):
                 # Bytes that say nothing are taken for what stands before them.
@@ -317,11 +353,8 @@ class ProcessDirectory:
                     damages.append(item._replace(signal=signal))
                 elif known == signal:
                     segment.waiting[signal] += item.records
-        except OSError:
-            damages.append(Damage(0, segment.size, signal, 1, is_cut=False))
         finally:
             self._descriptors.close(fd)
-        return damages
 
     def _compare(self, damages: list[Damage]) -> list[Stock]:
         # The first segment is only removed after something was settled.
@@ -378,10 +411,13 @@ class ProcessDirectory:
     def keep_damage(
         self, segment: Segment, damages: list[Damage], letters: DeadLetters
     ) -> None:
-        """Copy the damaged bytes of a segment to where a person finds them."""
-        segment.is_damage_kept = True
+        """Copy the damaged bytes of a segment to where a person finds them.
+
+        Raises:
+            OSError: That is not possible now; try again.
+        """
         kept = bytearray()
-        with suppress(OSError):
+        try:
             fd = self.open(segment)
             try:
                 for damage in damages:
@@ -392,3 +428,8 @@ class ProcessDirectory:
             finally:
                 self._descriptors.close(fd)
             letters.keep_damaged(bytes(kept))
+        except OSError as error:
+            # A disk without room for the copy must not stop the delivery of the rest:
+            # these bytes go with their segment, for no record can be made of them.
+            raise_passing(error)
+        segment.is_damage_kept = True

@@ -162,6 +162,10 @@ class Spool(Protocol):
         """Whether a batch of that signal waits, as far as is known without looking."""
         ...
 
+    def rescue(self, signal: Signal) -> None:
+        """Bring to disk what only memory holds, after the last delivery."""
+        ...
+
     def volatile(self, signal: Signal) -> int:
         """Count the records that wait here and end with this process."""
         ...
@@ -295,6 +299,9 @@ class MemorySpool:
     def waits(self, signal: Signal) -> bool:
         """Whether a batch of that signal waits."""
         return bool(self._batches[signal])
+
+    def rescue(self, signal: Signal) -> None:
+        """There is no disk."""
 
     def volatile(self, signal: Signal) -> int:
         """Count all that wait."""

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from ..constants import DropReason
 from .segments import SIGNALS
-from .spool_files import Descriptors, write_whole
+from .spool_files import Descriptors, raise_passing, write_whole
 
 NAME = "counter"
 Cells: TypeAlias = "memoryview[int] | array[int]"
@@ -126,14 +126,20 @@ class Counter:
 
 
 def read_counted(descriptors: Descriptors, folder: int) -> Counted | None:
-    """Read what a dead process counted; ``None`` if the file is gone or damaged."""
+    """Read what a dead process counted; ``None`` if the file is gone or damaged.
+
+    Raises:
+        OSError: It cannot be read now; try again.
+    """
     try:
         fd = descriptors.open(NAME, os.O_RDONLY, folder)
-    except OSError:
+    except OSError as error:
+        raise_passing(error)
         return None
     try:
         data = os.pread(fd, _FORMAT.size, 0)
-    except OSError:
+    except OSError as error:
+        raise_passing(error)
         return None
     finally:
         descriptors.close(fd)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from .segments import SIGNALS
-from .spool_files import Descriptors, write_whole
+from .spool_files import Descriptors, raise_passing, write_whole
 
 NAME = "ack"
 _NEW_NAME = "ack.new"
@@ -59,7 +59,11 @@ class Cursors:
         return self._cursors[signal]
 
     def load(self) -> None:
-        """Read what is there; the last intact entry of a destination counts."""
+        """Read what is there; the last intact entry of a destination counts.
+
+        Raises:
+            OSError: It cannot be read now; try again.
+        """
         data = self._read()
         at = 0
         while at + _ENTRY_BYTES <= len(data):
@@ -101,12 +105,14 @@ class Cursors:
             fd = self._descriptors.open(NAME, os.O_RDONLY, self._folder)
         except FileNotFoundError:
             return b""
-        except OSError:
+        except OSError as error:
+            raise_passing(error)
             self.is_whole = False
             return b""
         try:
             return os.pread(fd, _READ_LIMIT_BYTES, 0)
-        except OSError:
+        except OSError as error:
+            raise_passing(error)
             self.is_whole = False
             return b""
         finally:

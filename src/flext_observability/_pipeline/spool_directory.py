@@ -40,6 +40,8 @@ _STALE_S = 60.0
 _SEGMENT_READ_BYTES = 64 * 1024 * 1024
 _TRIES = 10_000
 _WITHOUT_ROOM = {errno.ENOSPC, errno.EDQUOT}
+# A directory is not where it was: nothing is there, or what is not ours.
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EMLINK, errno.EPERM}
 
 
 class SpoolUnavailableError(OSError):
@@ -181,14 +183,17 @@ class ServiceFolder:
             self.release(directory, descriptors)
 
     def holds(self, directory: LockedDirectory) -> bool:
-        """Whether a directory is still where it was made, and locked for others."""
+        """Whether a directory is still where it was made, and locked for others.
+
+        One that cannot be looked at now counts as if it were.
+        """
         mine, lock = directory.folder_fd, directory.lock_fd
         try:
             with self.opened() as folder:
                 is_there = is_same_file(mine, directory.name, folder)
                 return is_there and is_same_file(lock, LOCK, mine)
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno not in _GONE
 
     def names(self) -> list[str]:
         """Give the names of all process directories, the oldest first.
@@ -321,7 +326,7 @@ def list_segments(folder: int) -> list[tuple[int, int, float]]:
         for entry in entries:
             match = _SEGMENT.fullmatch(entry.name)
             if match and int(match[1]) < 1 << 32:
-                with suppress(OSError):
+                with suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     size = min(status.st_size, _SEGMENT_READ_BYTES)
                     found.append((int(match[1]), size, status.st_mtime))

@@ -5,6 +5,10 @@ import os
 import stat
 from contextlib import suppress
 
+# No fault of the file, which may be opened and read in a moment.
+PASSING = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR}
+)
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
@@ -85,6 +89,12 @@ def open_folder(name: str, folder: int | None = None) -> int:
     return fd
 
 
+def raise_passing(error: OSError) -> None:
+    """Let pass what says nothing about the file."""
+    if error.errno in PASSING:
+        raise error
+
+
 def check_file(fd: int, name: str) -> None:
     """Refuse what is no regular file of ours, or has a second name elsewhere.
 
@@ -101,10 +111,14 @@ def check_file(fd: int, name: str) -> None:
 
 
 def is_same_file(fd: int, name: str, folder: int) -> bool:
-    """Tell whether a name inside a folder still leads to an open file."""
+    """Tell whether a name inside a folder still leads to an open file.
+
+    Raises:
+        OSError: That cannot be told now.
+    """
     try:
         there = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
+    except FileNotFoundError:
         return False
     return os.path.samestat(os.fstat(fd), there)
 

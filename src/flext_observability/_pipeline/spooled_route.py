@@ -114,6 +114,7 @@ class SpooledRoute(Generic[T]):
     def close(self, deadline: float) -> None:
         """Send what was put so far; what is not on disk by then is given up."""
         self._delivery.close(deadline)
+        self._spool.rescue(self.signal)
         lost = self._intake.close() + self._spool.volatile(self.signal)
         # A crash can no longer take what is counted here.
         self._spool.settle(self.signal, lost)
