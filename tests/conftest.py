@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Collection, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,6 +58,7 @@ def clean_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     threads = set(threading.enumerate())
     yield
     fo.shutdown(timeout_s=1.0)
+    import_module("flext_observability.runtime").state.has_mounted_app = False
     forget_observables()
     left = set(root.handlers) - handlers
     for handler in left:

@@ -92,7 +92,8 @@ class _State:
         self.surface: Surface | None = None
         # Who shows all metrics; while there is one, pipelines have them at hand.
         self._viewers: WeakSet[Any] = WeakSet()
-        self._watchers: WeakSet[Any] = WeakSet()
+        self.has_mounted_app = False
+        """Whether the program got an operations application, which shows records."""
         self._followers_lock = ForkSafeLock()
         self._followers: WeakSet[Follower] = WeakSet()
 
@@ -245,20 +246,17 @@ class _State:
         if pipeline is not None:
             pipeline.open_page()
 
-    def keep_recent(self, watcher: object) -> None:
-        """Have the newest spans and log records at hand, in later pipelines too.
-
-        Args:
-            watcher: Who shows them; it counts while it lives.
-        """
-        self._watchers.add(watcher)
+    def keep_recent(self) -> None:
+        """Have the newest spans and log records at hand, in later pipelines too."""
+        self.has_mounted_app = True
         pipeline = self.pipeline
         if pipeline is not None:
             pipeline.recent.is_kept = True
 
     def _exchange(self, pipeline: "Pipeline | None") -> None:
         if pipeline is not None:
-            pipeline.recent.is_kept = bool(self._watchers)
+            is_served = pipeline.config.server_port is not None
+            pipeline.recent.is_kept = is_served or self.has_mounted_app
             if self._viewers:
                 pipeline.open_page()
         tracers, meters, loggers = self.proxies()

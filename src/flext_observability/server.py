@@ -68,6 +68,7 @@ def create_app(
         from .web.hosting import MISSING
 
         raise ImportError(MISSING) from error
+    runtime.state.keep_recent()
     return make_operations(container, _rules(token, allowed_hosts), metrics_path)
 
 
@@ -143,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         # uvicorn ends in order, then sends itself the signal once more.
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+        runtime.state.keep_recent()
         serve_forever(plan)
     except FlextObservabilityConfigurationError as error:
         return _cannot_begin(str(error))

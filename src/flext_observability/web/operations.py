@@ -8,7 +8,6 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
-from .. import runtime
 from ..access import AccessRules
 from ..constants import VERSION
 from ..container import FlextContainer
@@ -93,7 +92,6 @@ def make_operations(
     _add_metrics(app, MetricsPage(container), metrics_path, limiter.run)
     _add_health(app, HealthReport(container), limiter.run)
     app.guard = Guard(app.answer, rules)
-    runtime.state.keep_recent(app)
     return app
 
 
