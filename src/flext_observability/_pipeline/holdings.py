@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..constants import DropReason, Signal
 from .dead_letters import DeadLetters
@@ -18,8 +18,7 @@ from .spool_files import Descriptors
 _AGE_LIMIT_S = 7 * 24 * 3600.0
 
 
-@dataclass(eq=False)
-class Place:
+class Place(NamedTuple):
     """Where a lease stands."""
 
     directory: ProcessDirectory | None

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,14 +21,15 @@ if TYPE_CHECKING:  # each is loaded when a setting names it
     from .target_file import TargetFile
 
 
-@dataclass
 class Outlets:
     """Those that the settings name; none of them by default."""
 
-    notices: Notices
     alerts: "AlertSender | None" = None
     pusher: "MetricPusher | None" = None
     target: "TargetFile | None" = None
+
+    def __init__(self, notices: Notices) -> None:
+        self.notices = notices
 
     def start(self) -> None:
         """Start what does not wait for the first alert."""

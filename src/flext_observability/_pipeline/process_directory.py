@@ -5,7 +5,6 @@ import math
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..constants import DropReason
@@ -42,18 +41,19 @@ _NOT_OURS = frozenset(
 _PATIENCE_S = 30.0
 
 
-@dataclass(eq=False)
 class Segment:
     """A file of frames."""
 
-    number: int
-    size: int
-    written_at: float
-    """On the monotonic clock; before its zero for files of the past."""
-    waiting: list[int] = field(default_factory=lambda: [0] * len(SIGNALS))
-    """Records per signal that are not settled."""
-    fd: int = -1
-    is_damage_kept: bool = False
+    def __init__(self, number: int, size: int, written_at: float, fd: int = -1) -> None:
+        self.number = number
+        self.size = size
+        self.written_at = written_at
+        """On the monotonic clock; before its zero for files of the past."""
+        self.waiting = [0] * len(SIGNALS)
+        """Records per signal that are not settled."""
+        self.fd = fd
+        self.is_damage_kept = False
+
     failing_since: float = math.inf
     """When it could not be read for the first time, on the monotonic clock."""
 

@@ -4,7 +4,6 @@ import os
 import struct
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
 
 from .segments import SIGNALS
 from .spool_files import Descriptors, raise_passing, write_whole
@@ -21,15 +20,15 @@ _COMPACT_BYTES = 64 * 1024
 _READ_LIMIT_BYTES = 1024 * 1024
 
 
-@dataclass
 class Cursor:
     """Where a signal stands: everything before is settled."""
 
-    segment: int = 0
-    offset: int = 0
-    total: int = 0
-    """Records settled so far. Written together with the place, so that what the
-    counter secured, less this, is exactly what the segments must still hold."""
+    def __init__(self) -> None:
+        self.segment = 0
+        self.offset = 0
+        self.total = 0
+        """Records settled so far. Written together with the place, so that what the
+        counter secured, less this, is exactly what the segments must still hold."""
 
     def move(self, segment: int, offset: int) -> None:
         """Settle everything before a place."""
