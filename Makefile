@@ -201,6 +201,7 @@ alertmanager-config: $(BIN)/python ## check Alertmanager's configuration and hav
 .PHONY: bench bench-server bench-quick bench-peers build clean
 bench: $(VENV)/.dev ## what everything costs against plain OpenTelemetry, into benchmarks/results.md; the contract's figures
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python scripts/cost_figures.py
 	$(BIN)/python benchmarks/bench_entities.py
 
 bench-quick: $(VENV)/.dev ## see in seconds that the benchmarks work; the figures mean nothing

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.fixtures.programs import run_program
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -106,3 +107,8 @@ def test_commands_exist() -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_figures_are_those_of_the_results() -> None:
+    """What README and docs quote of the costs stands in `benchmarks/results.md`."""
+    run_program(ROOT / "scripts" / "cost_figures.py", "--check").ok()
