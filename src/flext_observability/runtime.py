@@ -88,6 +88,7 @@ class _State:
         # of its gRPC channel would touch threads that do not exist here.
         self._inherited: list[Pipeline] = []
         self.is_asleep = False
+        self._is_awaking = False
         # The operations server, which stands above: the door puts it here.
         self.surface: Surface | None = None
         # Who shows all metrics; while there is one, pipelines have them at hand.
@@ -438,7 +439,7 @@ class _State:
         self.pipeline.abandon()
         self._inherited.append(self.pipeline)
         self.pipeline = None
-        self.is_asleep = True
+        self.is_asleep, self._is_awaking = True, False
         if self._bridge is not None:
             self._bridge.lines = None
         tracers, meters, loggers = self.proxies()
@@ -459,20 +460,29 @@ class _State:
         return proxy.inner
 
     def _awake(self) -> None:
+        """Build the child's own pipeline; other threads wait until it is there.
+
+        Until then the child counts as asleep: who finds neither a pipeline nor that
+        takes it for a program without telemetry.
+        """
         with self.lock:
-            if not self.is_asleep:
+            if not self.is_asleep or self._is_awaking:  # used while it is being built
                 return
-            self.is_asleep = False
+            self._is_awaking = True
             parents = self._inherited[-1]
             try:
                 self._start_like(parents)
             except Exception as error:  # noqa: BLE001 - whoever uses telemetry first is here
                 self._exchange(None)
+                self.is_asleep = False
                 why = f"{type(error).__name__}: {error}"
                 say(ERROR, "a forked child runs without telemetry: %s", why)
             else:
+                self.is_asleep = False
                 if self.surface is not None:
                     self.surface.awake(parents.config)
+            finally:
+                self._is_awaking = False
 
     def _start_like(self, parents: "Pipeline") -> None:
         from ._pipeline.providers import release_readers

@@ -607,6 +607,30 @@ def late() -> None:
         time.sleep(0.05)
 
 
+def crowd() -> None:
+    """Fork children that several threads use first, all at the same moment."""
+    start()
+    me.make()
+    for number in range(12):
+        wait(fork(_crowd, f"crowd {number}"))
+
+
+def _crowd() -> None:
+    together = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        together.wait()
+        with fo.flext_span("op", {"who": me.who, "n": number}):
+            log.info("line", extra={"who": me.who, "n": number})
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    me.made = len(threads)
+
+
 # -- what an unused child costs
 
 
@@ -716,7 +740,7 @@ SCENARIOS: dict[str, Callable[[], None]] = {
         ),
         *(in_a_span, from_a_thread, fork_hooks, many_generations, exec_in_child),
         *(shutdown_in_child, mp_fork, mp_spawn, mp_forkserver),
-        *(mp_forkserver_preloaded, mp_pool, executor, locks, life, owner, late),
+        *(mp_forkserver_preloaded, mp_pool, executor, locks, life, owner, late, crowd),
         *(idle_child, imports),
     )
 }

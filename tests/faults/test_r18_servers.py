@@ -467,10 +467,9 @@ def uwsgi(
     "options",
     [
         ("--enable-threads", "--lazy-apps"),
-        ("--enable-threads", "--lazy-apps", "--threads", "4"),
         ("--enable-threads",),  # set up in the master, then forked
     ],
-    ids=["lazy", "lazy_threads", "forked"],
+    ids=["lazy", "forked"],
 )
 def test_uwsgi_life(
     options: tuple[str, ...],
@@ -502,6 +501,23 @@ def test_uwsgi_life(
         lost=0,
         exit_s=round(took_s, 2),
     )
+
+
+@needs("pyuwsgi")
+@pytest.mark.parametrize("loading", ["lazy", "forked"])
+def test_uwsgi_threads(loading: str, http_collector: Collector, tmp_path: Path) -> None:
+    """Workers with several threads deliver what they had answered before the end.
+
+    While such a worker ends, its threads go on answering after its exit handlers.
+    """
+    options = ("--threads", "4", *(["--lazy-apps"] if loading == "lazy" else []))
+    with uwsgi(http_collector, tmp_path, *options) as server:
+        with Clients(server.port) as clients:
+            clients.wait(200)
+        server.stop()
+        assert "Traceback" not in server.said, server.said
+        assert max(server.exits_s) < EXIT_BUDGET_S
+    assert_every_request(http_collector, clients)
 
 
 # -- uvicorn
