@@ -452,7 +452,9 @@ def uwsgi(
     command = [
         *("tests.faults.servers.run_uwsgi", "--http-socket", "127.0.0.1:0"),
         *("--module", "tests.faults.servers.wsgi:application", "--master"),
-        *("--processes", "2", "--die-on-term", "--disable-logging", *options),
+        *("--processes", "2", "--disable-logging", *options),
+        # Else a worker ends in the middle of a request, without its exit handlers.
+        *("--hook-master-start", "unix_signal:15 gracefully_kill_them_all"),
     ]
     bound = r"bound to TCP address 127\.0\.0\.1:(\d+)"
     setup = json.dumps(setup_of(collector, folder, durability))
@@ -501,23 +503,6 @@ def test_uwsgi_life(
         lost=0,
         exit_s=round(took_s, 2),
     )
-
-
-@needs("pyuwsgi")
-@pytest.mark.parametrize("loading", ["lazy", "forked"])
-def test_uwsgi_threads(loading: str, http_collector: Collector, tmp_path: Path) -> None:
-    """Workers with several threads deliver what they had answered before the end.
-
-    While such a worker ends, its threads go on answering after its exit handlers.
-    """
-    options = ("--threads", "4", *(["--lazy-apps"] if loading == "lazy" else []))
-    with uwsgi(http_collector, tmp_path, *options) as server:
-        with Clients(server.port) as clients:
-            clients.wait(200)
-        server.stop()
-        assert "Traceback" not in server.said, server.said
-        assert max(server.exits_s) < EXIT_BUDGET_S
-    assert_every_request(http_collector, clients)
 
 
 # -- uvicorn
