@@ -24,6 +24,7 @@ from .calls import (
     count_call,
     finish,
 )
+from .descriptors import DESCRIPTORS, rebuilt_around
 from .failures import error_type_of, result_error_type
 from .operation import Caller, Operation
 from .own_log import WARNING, say
@@ -88,8 +89,8 @@ def flext_monitor_function(
     """
 
     def decorate(function: Any) -> Any:
-        if isinstance(function, _DESCRIPTORS):
-            rebuilt = _rebuilt(function, decorate)
+        if isinstance(function, DESCRIPTORS):
+            rebuilt = rebuilt_around(function, decorate)
             if rebuilt is not None:
                 return rebuilt
         elif callable(function):
@@ -122,56 +123,6 @@ def is_bare(given: object) -> bool:
     """Whether a decorator was used bare: it was given what it stands over, no name."""
     # Whatever stands in a class and is no function is a descriptor, of any library.
     return callable(given) or hasattr(type(given), "__get__")
-
-
-_WITH_FUNC = (functools.cached_property, functools.partialmethod)
-# As plain types they narrow nothing for type checkers.
-_DESCRIPTORS: tuple[type[object], ...] = (
-    staticmethod,
-    classmethod,
-    property,
-    *_WITH_FUNC,
-)
-
-
-def _rebuilt(descriptor: Any, decorate: Callable[[Any], Any]) -> Any:
-    """Give a descriptor of the same class around monitored functions.
-
-    A subclass goes on doing things its own way, with all that an instance of it knows.
-    Its constructor is not asked: it may want other arguments than the functions.
-
-    Returns:
-        ``None`` where that cannot be done.
-    """
-    if any(vars(each).get("__slots__") for each in type(descriptor).__mro__):
-        return None  # what stands there would be lost
-    try:
-        base, *arguments = _parts(descriptor, decorate)
-        rebuilt: Any = base.__new__(type(descriptor))
-        known: dict[str, Any] = getattr(descriptor, "__dict__", {})
-        for name, value in known.items():  # a plain property knows nothing
-            vars(rebuilt)[name] = value
-        if base is object:
-            rebuilt.func = arguments[0]
-        else:
-            base.__init__(rebuilt, *arguments)
-    except Exception:  # noqa: BLE001 - whatever a subclass does
-        return None
-    return rebuilt
-
-
-def _parts(descriptor: Any, decorate: Callable[[Any], Any]) -> tuple[Any, ...]:
-    """Give the builtin class of a descriptor, and the arguments that make another."""
-    if isinstance(descriptor, property):
-        parts = (descriptor.fget, descriptor.fset, descriptor.fdel)
-        functions = [part and decorate(part) for part in parts]
-        if not any(functions):
-            raise TypeError("a subclass keeps its function elsewhere")
-        return property, *functions, descriptor.__doc__
-    if isinstance(descriptor, _WITH_FUNC):
-        return object, decorate(descriptor.func)  # they are written in Python
-    base = staticmethod if isinstance(descriptor, staticmethod) else classmethod
-    return base, decorate(descriptor.__func__)
 
 
 def _wrap(function: Callable[..., Any], operation: Operation) -> Callable[..., Any]:

@@ -59,6 +59,7 @@ FLOORS = {
     "spanned_calls": 5,
     "spans": 5,
     "monitoring": 5,
+    "descriptors": 5,
     "propagation": 5,
     "served_requests": 5,
     "asgi": 5,
