@@ -188,6 +188,17 @@ def test_garbage_beside_the_segments(
     assert service.server.tally() == dict.fromkeys(range(1, 21), len(sizes) + 2)
 
 
+def heir_without_descriptors(command: str) -> "subprocess.Popen[str]":
+    """Start a process that cannot open a file, and says what it sees."""
+    return subprocess.Popen(
+        [sys.executable, "-c", WITHOUT_DESCRIPTORS, command],
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.mark.parametrize(
     "name", ["000001.seg", "000002.seg", "ack", "counter", "rejected"]
 )
@@ -200,13 +211,7 @@ def test_no_descriptors(service: Service, orphan: Orphan, name: str) -> None:
         orphan.segment.write_bytes(flipped(second.read_bytes(), 200))
     before = {p: p.read_bytes() for p in orphan.folder.glob("*.seg")}
     command = json.dumps([name, service.fields])
-    with subprocess.Popen(
-        [sys.executable, "-c", WITHOUT_DESCRIPTORS, command],
-        env=clean_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as heir:
+    with heir_without_descriptors(command) as heir:
         assert heir.stdout is not None
         assert json.loads(heir.stdout.readline()) == [True, 0, {}]
         assert {p: p.read_bytes() for p in orphan.folder.glob("*.seg")} == before
@@ -223,13 +228,7 @@ def test_descriptors_again(service: Service, orphan: Orphan) -> None:
     """The process that had none takes the directory over once it has some."""
     service.server.open_port()
     command = json.dumps(["000001.seg", service.fields])
-    with subprocess.Popen(
-        [sys.executable, "-c", WITHOUT_DESCRIPTORS, command],
-        env=clean_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as heir:
+    with heir_without_descriptors(command) as heir:
         assert heir.stdout is not None
         assert json.loads(heir.stdout.readline()) == [True, 0, {}]
         wait_until(lambda: not orphan.folder.exists(), 20)
