@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from logging import getLevelNamesMapping
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from weakref import WeakSet, finalize
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ._pipeline.log_bridge import LogBridge
     from ._pipeline.outlets import Outlets
     from ._pipeline.pipeline import Extras, Pipeline
+    from ._pipeline.uwsgi_forks import UwsgiForks
     from .settings import Settings
     from .termination import TerminationHandler
 
@@ -89,6 +91,7 @@ class _State:
         self._inherited: list[Pipeline] = []
         self.is_asleep = False
         self._is_awaking = False
+        self._uwsgi_forks: UwsgiForks | None = None
         # The operations server, which stands above: the door puts it here.
         self.surface: Surface | None = None
         # Who shows all metrics; while there is one, pipelines have them at hand.
@@ -164,6 +167,7 @@ class _State:
         if former is not None:
             known = former.extras.metric_readers
             release_readers([r for r in extras.metric_readers if r in known])
+        self._expect_uwsgi_forks(config)
         pipeline: Pipeline | None = None
         try:
             self._show(config)  # first: a port in use leaves nothing behind
@@ -180,6 +184,30 @@ class _State:
         InForce.settings = config
         if former is not None:
             _retire(former, pipeline)
+
+    def _expect_uwsgi_forks(self, config: "Settings") -> None:
+        if "uwsgi" in sys.modules and self._uwsgi_forks is None:
+            from ._pipeline.uwsgi_forks import UwsgiForks
+
+            self._uwsgi_forks = UwsgiForks.expected(self._begin_late)
+            if self._uwsgi_forks and (
+                config.server_port is not None or "prometheus" in config.exporters
+            ):
+                say(
+                    WARNING,
+                    "uWSGI forks its workers without Python's lock while a page is "
+                    "served here: a worker may hang. Start it with "
+                    "py-call-uwsgi-fork-hooks = true, or with lazy-apps = true",
+                )
+
+    def _begin_late(self) -> None:
+        """Start what had to wait until this process is not forked any more."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            return
+        pipeline.start_threads()
+        if self.surface is not None:
+            self.surface.awake(pipeline.config)
 
     def _build(
         self, config: "Settings", extras: "Extras", resource: "Resource | None" = None
@@ -373,10 +401,6 @@ class _State:
         _end_multiprocessing_children()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=_end_multiprocessing_children)
-        if "uwsgi" in sys.modules:  # it is there inside uWSGI alone
-            from ._pipeline.uwsgi_forks import hook_uwsgi_forks
-
-            hook_uwsgi_forks()
 
     def exit(self, deadline: float) -> None:
         """Close the pipeline at the end of the program.
@@ -431,13 +455,22 @@ class _State:
         self._closed = None
         if self.surface is not None:
             self.surface.after_fork()
-        if self.pipeline is None:
+        former = self.pipeline
+        is_heir = self._uwsgi_forks is not None and self._uwsgi_forks.inherits()
+        if former is not None and is_heir:
+            measurements.renew_locks()
+            former.leave_page_to_parent()
+        else:
+            measurements.start_over()
+            _operations.start_over()
+        if former is None:
             return
         from ._pipeline.exchange import Awakening
 
-        # Spans that are open now end here, into locks that nobody may release.
-        self.pipeline.abandon()
-        self._inherited.append(self.pipeline)
+        if not is_heir:
+            # Spans that are open now end here, into locks that nobody may release.
+            former.abandon()
+        self._inherited.append(former)
         self.pipeline = None
         self.is_asleep, self._is_awaking = True, False
         if self._bridge is not None:
@@ -446,6 +479,15 @@ class _State:
         for proxy in (meters, tracers, loggers):
             proxy.exchange(Awakening(partial(self._awakened, proxy)))
         self._tell_followers(None)
+        if is_heir:
+            with suppress(RuntimeError):  # no thread to be had
+                Thread(target=self._inherit, name="flext-heir", daemon=True).start()
+
+    def _inherit(self) -> None:
+        """Send what a process recorded that will send nothing any more itself."""
+        former = self._inherited[-1]
+        self._awake()
+        _retire(former, self.pipeline)
 
     def inherited(self) -> "Pipeline | None":
         """Give the parent's pipeline in a forked child that has none of its own yet."""
@@ -510,10 +552,6 @@ _operations = OperationTotals()
 measurements = Measurements(_operations)
 """What was measured in this process and no reader has seen."""
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=measurements.start_over)
-    os.register_at_fork(after_in_child=_operations.start_over)
-
 
 def _comparable(config: "Settings") -> dict[str, object]:
     """Give settings that can be compared, secrets included."""
@@ -521,10 +559,11 @@ def _comparable(config: "Settings") -> dict[str, object]:
     return {**config.values(), "OTEL": environment}
 
 
-def _retire(former: "Pipeline", successor: "Pipeline") -> None:
+def _retire(former: "Pipeline", successor: "Pipeline | None") -> None:
     """Close a pipeline that another one has replaced, whatever happens."""
     try:
-        former.hand_over(successor)
+        if successor is not None:
+            former.hand_over(successor)
         deadline = time.monotonic() + former.config.exit_budget_s
         former.close(deadline, successor)
     except Exception as error:  # noqa: BLE001 - the new one is in force all the same

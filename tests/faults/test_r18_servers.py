@@ -444,46 +444,53 @@ def test_gevent_patched_late(http_collector: Collector, tmp_path: Path) -> None:
 # -- uWSGI
 
 
+MASTER = (
+    *("--master", "--processes", "2"),
+    # Else a worker ends in the middle of a request, without its exit handlers.
+    *("--hook-master-start", "unix_signal:15 gracefully_kill_them_all"),
+    # A worker that is told so while it begins, by uWSGI's own doing never hears it.
+    *("--worker-reload-mercy", "5"),
+)
+RESTARTS = ("--max-requests", "100", "--min-worker-lifetime", "1")
+UWSGI_FORKS = {
+    "lazy": ("--lazy-apps",),
+    "forked": (),  # set up in the master, then forked
+    "hooks": ("--py-call-uwsgi-fork-hooks",),
+    "late_hooks": ("--py-call-osafterfork",),
+    "threads": ("--threads", "3"),
+}
+
+
 @contextlib.contextmanager
 def uwsgi(
-    collector: Collector, folder: Path, *options: str, durability: str = "batch"
+    collector: Collector,
+    folder: Path,
+    *options: str,
+    durability: str = "batch",
+    **variables: str,
 ) -> Iterator[Server]:
-    """Run uWSGI with two workers."""
+    """Run uWSGI."""
     command = [
         *("tests.faults.servers.run_uwsgi", "--http-socket", "127.0.0.1:0"),
-        *("--module", "tests.faults.servers.wsgi:application", "--master"),
-        *("--processes", "2", "--disable-logging", *options),
-        # Else a worker ends in the middle of a request, without its exit handlers.
-        *("--hook-master-start", "unix_signal:15 gracefully_kill_them_all"),
+        *("--module", "tests.faults.servers.wsgi:application"),
+        *("--disable-logging", *options),
     ]
     bound = r"bound to TCP address 127\.0\.0\.1:(\d+)"
     setup = json.dumps(setup_of(collector, folder, durability))
-    with serving(command, folder, bound, SERVER_SETUP=setup) as server:
+    with serving(command, folder, bound, SERVER_SETUP=setup, **variables) as server:
         get(server.port, "/status")
         yield server
 
 
 @needs("pyuwsgi")
 @pytest.mark.parametrize("durability", ["memory", "batch", "record"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--enable-threads", "--lazy-apps"),
-        ("--enable-threads",),  # set up in the master, then forked
-    ],
-    ids=["lazy", "forked"],
-)
+@pytest.mark.parametrize("forks", UWSGI_FORKS)
 def test_uwsgi_life(
-    options: tuple[str, ...],
-    durability: str,
-    http_collector: Collector,
-    tmp_path: Path,
+    forks: str, durability: str, http_collector: Collector, tmp_path: Path
 ) -> None:
     """Workers that end after some requests, SIGTERM: no span is lost."""
-    restarts = ("--max-requests", "100", "--min-worker-lifetime", "1")
-    with uwsgi(
-        http_collector, tmp_path, *restarts, *options, durability=durability
-    ) as server:
+    options = (*MASTER, *RESTARTS, *UWSGI_FORKS[forks])
+    with uwsgi(http_collector, tmp_path, *options, durability=durability) as server:
         with Clients(server.port) as clients:
             clients.wait(200)
             before = set(clients.answered.values())
@@ -497,12 +504,63 @@ def test_uwsgi_life(
     assert_every_request(http_collector, clients)
     figure(
         "R18",
-        name=f"uwsgi_{'_'.join(o.lstrip('-') for o in options)}_{durability}",
+        name=f"uwsgi_{forks}_{durability}",
         requests=len(clients.answered),
         workers=len(set(clients.answered.values())),
         lost=0,
         exit_s=round(took_s, 2),
     )
+
+
+@needs("pyuwsgi")
+@pytest.mark.parametrize("durability", ["memory", "batch", "record"])
+@pytest.mark.parametrize("forks", ["forked", "late_hooks"])
+def test_uwsgi_sends_what_was_recorded_while_it_loaded(
+    forks: str, durability: str, http_collector: Collector, tmp_path: Path
+) -> None:
+    """Its master sends nothing, and has no exit handlers: the first worker does."""
+    options = (*MASTER, *RESTARTS, *UWSGI_FORKS[forks])
+    with uwsgi(
+        http_collector,
+        tmp_path,
+        *options,
+        durability=durability,
+        SERVER_AT_LOAD="1",
+    ) as server:
+        http_collector.wait_for(lambda: http_collector.spans("load"), timeout_s=15)
+        with Clients(server.port) as clients:
+            before = server.said.count("EXIT of")
+            while server.said.count("EXIT of") == before:
+                clients.wait(20)
+            server.stop()
+    if durability != "memory":
+        drain(http_collector, tmp_path)
+    assert_every_request(http_collector, clients)
+    loader_pid = server.process.pid
+    assert http_collector.span("load").resource["process.pid"] == loader_pid
+    assert http_collector.log(f"loaded by {loader_pid}")
+    points = http_collector.metrics("loads")
+    assert {(p.resource["process.pid"], p.value) for p in points} == {(loader_pid, 1)}
+
+
+@needs("pyuwsgi")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_uwsgi_without_a_master(
+    processes: int, http_collector: Collector, tmp_path: Path
+) -> None:
+    """The process that loads the program is a worker itself."""
+    options = ("--processes", str(processes))
+    with uwsgi(http_collector, tmp_path, *options, SERVER_AT_LOAD="1") as server:
+        with Clients(server.port) as clients:
+            clients.wait(200)
+            http_collector.wait_for(lambda: http_collector.spans("load"), timeout_s=15)
+        if processes == 2:
+            assert str(server.process.pid) in clients.answered.values()
+        os.killpg(server.process.pid, signal.SIGINT)  # uWSGI: end, all of you
+        server.process.wait(20)
+    drain(http_collector, tmp_path)
+    assert_every_request(http_collector, clients)
+    assert http_collector.span("load").resource["process.pid"] == server.process.pid
 
 
 # -- uvicorn

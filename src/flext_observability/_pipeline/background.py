@@ -1,7 +1,33 @@
 """Threads of ours: daemons that are started when there is work for them."""
 
+import os
 import threading
 from collections.abc import Callable
+
+# One per process, and the lowest part of all: nobody can hand it to every thread.
+_held = threading.Event()
+
+
+def hold_threads() -> None:
+    """Start no thread from here on: this process is about to be forked behind Python.
+
+    Whoever needs one gets none, as from an interpreter that shuts down.
+    """
+    _held.set()
+
+
+def release_threads() -> None:
+    """Start threads again."""
+    _held.clear()
+
+
+def may_start() -> bool:
+    """Whether threads may be started."""
+    return not _held.is_set()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=release_threads)
 
 
 class BackgroundThread:
@@ -31,6 +57,8 @@ class BackgroundThread:
         """
         if self.is_running():
             return True
+        if _held.is_set():
+            return False
         with self._lock:
             if not self.is_running():
                 thread = threading.Thread(

@@ -156,9 +156,10 @@ class Measurements:
         self._series: WeakValueDictionary[int, Series] = WeakValueDictionary()
         self._instruments: dict[object, Instrument] = {}
         self.orphans: list[Series] = []
-        self._renew()
+        self.renew_locks()
 
-    def _renew(self) -> None:
+    def renew_locks(self) -> None:
+        """Free the locks in a forked child, whoever held them in the parent."""
         self.lock = threading.RLock()
         self._merge_lock = threading.RLock()
         self._draining_thread = 0
@@ -167,7 +168,7 @@ class Measurements:
 
     def start_over(self) -> None:
         """Begin at zero in a forked child: what is pending is the parent's."""
-        self._renew()
+        self.renew_locks()
         self.orphans = []
         for series in self._all():
             series.pending.clear()

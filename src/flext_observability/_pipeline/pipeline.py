@@ -20,6 +20,7 @@ from ..constants import DropReason, Signal
 from ..constants import FlextObservabilityConstants as C
 from ..errors import FlextObservabilityConfigurationError
 from ..settings import Settings
+from .background import may_start
 from .cleaning import Cleaner
 from .exporters import MemoryExporter
 from .intake import Writer
@@ -127,12 +128,17 @@ class Pipeline:
             self._serve(self.prometheus)
         elif self.config.server_port is not None:  # the operations server has one too
             self.outlets.serving(self.config.server_host, self.config.server_port)
+        self.start_threads()
+
+    def start_threads(self) -> None:
+        """Start the threads that there is something to do for."""
         self.outlets.start()
         if self.foreign_parts():
             self._foreign_thread.start()
         has_orphans = self.spool is not None and self.spool.has_orphans()
         for route in self.routes:
-            if has_orphans or route.signal is Signal.METRICS:
+            is_due = has_orphans or route.ledger.snapshot().pending
+            if is_due or route.signal is Signal.METRICS:
                 route.start()
 
     def open_page(self) -> None:
@@ -470,7 +476,7 @@ class ForeignThread:
 
     def start(self) -> None:
         """Start the thread unless it runs or cannot be had."""
-        if self._is_started:
+        if self._is_started or not may_start():
             return
         with suppress(RuntimeError):
             threading.Thread(

@@ -1,36 +1,107 @@
-"""uWSGI forks its workers in C, and tells Python of it only when it is asked to.
+"""uWSGI loads a program once and forks its workers from that in C, past Python.
 
-Without that no fork hook runs in a worker: not ours, which give it a pipeline of its
-own, nor those of ``threading``, ``random`` or the OpenTelemetry SDK.
+Unless it is started with ``py-call-uwsgi-fork-hooks``, no fork hook runs in a worker:
+not ours, which give it a pipeline of its own, nor those of ``threading``, ``random`` or
+the OpenTelemetry SDK. And it forks without the GIL: if a thread has that just then,
+the worker waits for it for ever. So until then no thread of ours runs, and nothing is
+sent. The master runs no Python any more, not even exit handlers: what was recorded
+while the program was loaded is sent by the first worker, its heir.
 """
 
+import os
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from mmap import mmap
+from typing import Any, Protocol
 
-# With these it loads the program in each worker, or runs the hooks by itself.
-_SAFE_OPTIONS = frozenset({"lazy", "lazy-apps", "py-call-osafterfork"})
+from .background import hold_threads, release_threads
+
+_HOOKS = "py-call-uwsgi-fork-hooks"
+_HOOKS_WITHOUT_GIL = "py-call-osafterfork"
 
 
-def hook_uwsgi_forks() -> None:
-    """Have Python's fork hooks run in workers that uWSGI forks from here on."""
-    uwsgi = cast("Any", sys.modules.get("uwsgi"))  # it is there inside uWSGI alone
-    options: dict[str, Any] | None = getattr(uwsgi, "opt", None)
-    if options is None or not _SAFE_OPTIONS.isdisjoint(options):
-        return
-    from ctypes import pythonapi
+class _Uwsgi(Protocol):
+    """The module that uWSGI has in its processes, as far as it is used here."""
 
-    # What `os.fork()` does in a child, and the option py-call-osafterfork.
-    after_fork: Callable[[], object] = pythonapi.PyOS_AfterFork_Child
-    decorators = cast("Any", sys.modules.get("uwsgidecorators"))
-    if decorators is not None:  # the hook is its own
-        decorators.postfork_chain.insert(0, after_fork)
-        return
-    former: Any = getattr(uwsgi, "post_fork_hook", None)
+    opt: dict[str, Any]
+    numproc: int
+    has_threads: int
+    post_fork_hook: Callable[[], None]
 
-    def hook() -> None:
-        after_fork()
-        if former is not None:
-            former()
+    def worker_id(self) -> int:
+        """Give the number of this worker, from 1; 0 in the master."""
+        ...
 
-    uwsgi.post_fork_hook = hook
+    def mule_id(self) -> int:
+        """Give the number of this mule, from 1; 0 elsewhere."""
+        ...
+
+    def masterpid(self) -> int:
+        """Give the pid of the master; 0 where there is none."""
+        ...
+
+
+class UwsgiForks:
+    """The forks that uWSGI is going to make of this process."""
+
+    def __init__(self, uwsgi: _Uwsgi, begin: Callable[[], None]) -> None:
+        """Have Python's fork hooks run in what is forked; hold our threads until then.
+
+        Args:
+            uwsgi: The module of this name.
+            begin: Called where this process itself becomes a worker, since there is no
+                master: threads may run from there on.
+        """
+        self._uwsgi = uwsgi
+        self._begin = begin
+        self._loader_pid = os.getpid()
+        self._has_heir = mmap(-1, 1)  # shared by all that are forked from here
+        hold_threads()
+        decorators: Any = sys.modules.get("uwsgidecorators")
+        self._next: Callable[[], None] | None = None
+        if decorators is not None:  # the hook is its own
+            decorators.postfork_chain.insert(0, self._after_fork)
+        else:
+            self._next = getattr(uwsgi, "post_fork_hook", None)
+            uwsgi.post_fork_hook = self._after_fork
+
+    @classmethod
+    def expected(cls, begin: Callable[[], None]) -> "UwsgiForks | None":
+        """Prepare for them, where there will be any that Python is not told of.
+
+        Args:
+            begin: See the class.
+        """
+        uwsgi: Any = sys.modules.get("uwsgi")  # it is there inside uWSGI alone
+        options = getattr(uwsgi, "opt", None)
+        if not isinstance(options, dict):
+            return None
+        is_told = _HOOKS in options and uwsgi.has_threads
+        is_alone = not uwsgi.masterpid() and uwsgi.numproc == 1
+        # With lazy-apps each worker loads the program, and is no longer forked.
+        is_forked = uwsgi.worker_id() or uwsgi.mule_id()
+        return None if is_told or is_alone or is_forked else cls(uwsgi, begin)
+
+    def inherits(self) -> bool:
+        """Whether this process goes on with what was recorded before the forks.
+
+        It says so once, in the first of all processes that may.
+        """
+        is_first = self._uwsgi.worker_id() == 1 and not self._has_heir[0]
+        if is_first and os.getpid() != self._loader_pid:
+            self._has_heir[0] = 1  # a worker 1 that comes later is none
+            return True
+        return False
+
+    def _after_fork(self) -> None:
+        """Be the hook of uWSGI, which every worker and mule runs as it begins."""
+        if os.getpid() == self._loader_pid:
+            release_threads()
+            self._begin()
+        elif _HOOKS_WITHOUT_GIL not in self._uwsgi.opt:
+            from ctypes import pythonapi
+
+            # What `os.fork()` does in a child, and that option.
+            pythonapi.PyOS_AfterFork_Child()
+        if self._next is not None:
+            self._next()

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from prometheus_client.core import Metric
 
+from .._pipeline.background import BackgroundThread, may_start
 from .._pipeline.own_work import own_work
 from .._pipeline.spool_files import FILE_MODE, FOLDER_MODE, Descriptors, open_folder
 from ..own_log import WARNING, say
@@ -94,9 +95,7 @@ class SharedMetrics:
         except BaseException:
             self.abandon()
             raise
-        self._thread = threading.Thread(
-            target=self._run, name="flext-shared-metrics", daemon=True
-        )
+        self._thread = BackgroundThread("flext-shared-metrics", self._run)
 
     def start(self) -> None:
         """Begin to write every second, and once at the end of the process.
@@ -104,11 +103,10 @@ class SharedMetrics:
         Raises:
             RuntimeError: No thread can be started.
         """
-        try:
-            self._thread.start()
-        except RuntimeError:
+        if not self._thread.start() and may_start():
             self.abandon()
-            raise
+            raise RuntimeError("can't start new thread")
+        atexit.unregister(self.close)
         atexit.register(self.close)
 
     def families(self) -> list[Metric]:
@@ -135,8 +133,7 @@ class SharedMetrics:
         with self._lock, suppress(Exception):
             self.write()
         self._ended.set()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(_INTERVAL_S)
+        self._thread.join(_INTERVAL_S)
         self.abandon()
 
     def abandon(self) -> None:

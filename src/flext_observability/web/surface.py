@@ -65,6 +65,7 @@ class OperationsSurface:
         with self._lock:
             directory = config.server_metrics_dir
             if self._sharing is not None and self._sharing.directory == directory:
+                self._sharing.start()  # it may have had to wait
                 return
             self._stop_sharing()
             if directory is None:

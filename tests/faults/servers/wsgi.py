@@ -1,12 +1,14 @@
 """A WSGI application: every request makes one span with the number it asks for.
 
 ``SERVER_SETUP`` holds the arguments of ``fo.setup`` as JSON. Requests: ``/?n=7`` makes
-span 7; with ``&sleep=0.1`` it takes its time; ``/status`` gives the ledger.
+span 7; with ``&sleep=0.1`` it takes its time; ``/status`` gives the ledger. With
+``SERVER_AT_LOAD`` it makes a span, a log line and a count while it is loaded.
 """
 
 import atexit
 import dataclasses
 import json
+import logging
 import os
 import threading
 import time
@@ -32,6 +34,10 @@ def say_how_long() -> None:
 
 
 fo.setup("web", **json.loads(os.environ["SERVER_SETUP"])).unwrap()
+if os.environ.get("SERVER_AT_LOAD"):
+    with fo.flext_span("load", {"pid": os.getpid()}):
+        logging.getLogger("web").warning("loaded by %s", os.getpid())
+    fo.flext_counter("loads").add(1)
 
 
 @atexit.register
