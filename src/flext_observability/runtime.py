@@ -3,22 +3,21 @@
 ``setup`` installs global OTel providers once; everything behind them can be exchanged.
 """
 
-import atexit
 import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from logging import getLevelNamesMapping
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
-from weakref import WeakSet, finalize
+from weakref import WeakSet
 
 from ._pipeline.measurements import Measurements
 from ._pipeline.operations import OperationTotals
 from .constants import DropReason, Signal
 from .constants import FlextObservabilityConstants as C
+from .host_hooks import EndOfProcess, HostHooks
 from .locks import ForkSafeLock, renew_all
 from .own_log import ERROR, WARNING, say
 from .report import FlextObservabilityStatus, no_ledgers, status_of
@@ -30,12 +29,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.trace import Tracer, TracerProvider
 
-    from ._pipeline.log_bridge import LogBridge
     from ._pipeline.outlets import Outlets
     from ._pipeline.pipeline import Extras, Pipeline
     from ._pipeline.uwsgi_forks import UwsgiForks
     from .settings import Settings
-    from .termination import TerminationHandler
 
 T = TypeVar("T")
 
@@ -77,15 +74,12 @@ class _State:
         self.lock = ForkSafeLock()
         self.pipeline: Pipeline | None = None
         self._key: tuple[Any, ...] | None = None
-        self._bridge: LogBridge | None = None
-        self._undo_executors: Callable[[], None] | None = None
-        self._termination: TerminationHandler | None = None
+        self._hooks = HostHooks(self.logger_provider, self._secure)
         self._former_propagator: TextMapPropagator | None = None
         self._proxies: Any = None
         self.kept: dict[str, Any] = {}  # our own tracer, logger and histograms
         self._closed: Pipeline | None = None
         self._are_providers_installed = False
-        self._hooked = False
         # In a forked child: the parent's pipeline, and for good, because letting go
         # of its gRPC channel would touch threads that do not exist here.
         self._inherited: list[Pipeline] = []
@@ -189,16 +183,8 @@ class _State:
         if "uwsgi" in sys.modules and self._uwsgi_forks is None:
             from ._pipeline.uwsgi_forks import UwsgiForks
 
-            self._uwsgi_forks = UwsgiForks.expected(self._begin_late)
-            if self._uwsgi_forks and (
-                config.server_port is not None or "prometheus" in config.exporters
-            ):
-                say(
-                    WARNING,
-                    "uWSGI forks its workers without Python's lock while a page is "
-                    "served here: a worker may hang. Start it with "
-                    "py-call-uwsgi-fork-hooks = true, or with lazy-apps = true",
-                )
+            serves = config.server_port is not None or "prometheus" in config.exporters
+            self._uwsgi_forks = UwsgiForks.expected(self._begin_late, has_server=serves)
 
     def _begin_late(self) -> None:
         """Start what had to wait until this process is not forked any more."""
@@ -232,8 +218,8 @@ class _State:
             install_providers(self.proxies())
             self._are_providers_installed = True
         self._exchange(pipeline)
-        self._listen(pipeline.config)
-        self._hook_process()
+        self._hooks.install(pipeline.config, pipeline.lines)
+        _end.hook()
 
     def _go_back(self, former: "Pipeline | None", failed: "Pipeline | None") -> None:
         """Undo a setup that came to nothing; what was in force stays."""
@@ -241,9 +227,9 @@ class _State:
             if failed is not None and self.pipeline is failed:
                 self._exchange(former)
                 if former is None:
-                    self._stop_listening()
+                    self._hooks.remove()
                 else:
-                    self._listen(former.config)
+                    self._hooks.install(former.config, former.lines)
         with suppress(Exception):
             self._show(None if former is None else former.config)
         if failed is not None:
@@ -303,8 +289,7 @@ class _State:
         tracers.exchange(pipeline and pipeline.tracer_provider)
         loggers.exchange(pipeline and pipeline.logger_provider)
         self._tell_followers(pipeline)
-        if self._bridge is not None:
-            self._bridge.lines = None if pipeline is None else pipeline.lines
+        self._hooks.send_lines(None if pipeline is None else pipeline.lines)
         self._exchange_propagator(pipeline)
 
     def _tell_followers(self, pipeline: "Pipeline | None") -> None:
@@ -327,47 +312,6 @@ class _State:
             exchange_propagator(self._former_propagator)
             self._former_propagator = None
 
-    def _listen(self, config: "Settings") -> None:
-        """Bridge standard logging and carry context into thread pools."""
-        from ._pipeline.executors import (
-            install_executor_propagation,
-        )
-        from ._pipeline.log_bridge import LogBridge
-
-        level = getLevelNamesMapping()[config.log_level]
-        if not config.is_enabled(Signal.LOGS):
-            self._stop_bridge()
-        elif self._bridge is None:
-            self._bridge = LogBridge(self.logger_provider(), level)
-            if self.pipeline is not None:
-                self._bridge.lines = self.pipeline.lines
-            self._bridge.install()
-        else:
-            self._bridge.set_level(level)
-        if self._undo_executors is None:
-            self._undo_executors = install_executor_propagation()
-        self._stop_handling_signals()
-        if config.handle_signals:
-            self._handle_signals()
-
-    def _handle_signals(self) -> None:
-        from .termination import TerminationHandler
-
-        # Known before it is complete, so that half of it can be undone.
-        self._termination = TerminationHandler(self._secure)
-        if not self._termination.install():
-            self._termination = None
-            say(
-                WARNING,
-                "handle_signals has no effect: setup() must be called in the main "
-                "thread for that",
-            )
-
-    def _stop_handling_signals(self) -> None:
-        if self._termination is not None:
-            self._termination.remove()
-            self._termination = None
-
     def _secure(self) -> bool:
         """Bring records to safety before a signal ends the program."""
         pipeline = self.pipeline
@@ -378,30 +322,6 @@ class _State:
         except Exception:  # noqa: BLE001 - the signal must take its effect
             return True
 
-    def _stop_bridge(self) -> None:
-        if self._bridge is not None:
-            self._bridge.remove()
-            self._bridge = None
-
-    def _stop_listening(self) -> None:
-        self._stop_bridge()
-        if self._undo_executors is not None:
-            self._undo_executors()
-            self._undo_executors = None
-        self._stop_handling_signals()
-
-    def _hook_process(self) -> None:
-        if self._hooked:
-            return
-        self._hooked = True
-        # Exit handlers run backwards. This makes weakref register its own now, so that
-        # it runs after ours: the HTTP client closes its sockets by weak references.
-        finalize(self, id, None).detach()
-        atexit.register(_at_exit)
-        _end_multiprocessing_children()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=_end_multiprocessing_children)
-
     def exit(self, deadline: float) -> None:
         """Close the pipeline at the end of the program.
 
@@ -410,7 +330,7 @@ class _State:
         """
         pipeline = self.pipeline
         if pipeline is not None:
-            self._stop_bridge()
+            self._hooks.remove_bridge()
             with suppress(Exception):
                 self._show(None)
             pipeline.close(deadline)
@@ -424,7 +344,7 @@ class _State:
         pipeline = self.live()
         if pipeline is None:
             return ""
-        self._stop_listening()
+        self._hooks.remove()
         with suppress(Exception):
             self._show(None)
         pipeline.close(deadline)
@@ -473,8 +393,7 @@ class _State:
         self._inherited.append(former)
         self.pipeline = None
         self.is_asleep, self._is_awaking = True, False
-        if self._bridge is not None:
-            self._bridge.lines = None
+        self._hooks.send_lines(None)
         tracers, meters, loggers = self.proxies()
         for proxy in (meters, tracers, loggers):
             proxy.exchange(Awakening(partial(self._awakened, proxy)))
@@ -580,35 +499,7 @@ def _at_exit() -> None:
         state.exit(time.monotonic() + pipeline.config.exit_budget_s)
 
 
-class _MultiprocessingChildren:
-    """Children of ``multiprocessing`` end in ``os._exit``: atexit never runs there.
-
-    It is asked to run our exit function instead; not before the program loads it.
-    """
-
-    def __init__(self) -> None:
-        self._is_known = False
-
-    def __call__(self) -> None:
-        """Have ``multiprocessing`` tell its children, if the program uses it."""
-        util: Any = sys.modules.get("multiprocessing.util")
-        if util is None or self._is_known:
-            return
-        self._is_known = True
-        util.register_after_fork(self, self._register)
-        from multiprocessing import parent_process
-
-        if parent_process() is not None:  # a spawned child that calls setup itself
-            self._register(self)
-
-    @staticmethod
-    def _register(_: object) -> None:
-        from multiprocessing import util
-
-        util.Finalize(None, _at_exit, exitpriority=100)
-
-
-_end_multiprocessing_children = _MultiprocessingChildren()
+_end = EndOfProcess(_at_exit)
 
 
 # -- for the verbs above this floor

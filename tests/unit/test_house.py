@@ -50,6 +50,7 @@ FLOORS = {
     "report": 4,
     "runtime": 4,
     "termination": 4,
+    "host_hooks": 4,
     "lifecycle": 4,
     "recording": 5,
     "monitor": 5,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from mmap import mmap
 from typing import Any, Protocol
 
+from ..own_log import WARNING, say
 from .background import hold_threads, release_threads
 
 _HOOKS = "py-call-uwsgi-fork-hooks"
@@ -66,11 +67,14 @@ class UwsgiForks:
             uwsgi.post_fork_hook = self._after_fork
 
     @classmethod
-    def expected(cls, begin: Callable[[], None]) -> "UwsgiForks | None":
+    def expected(
+        cls, begin: Callable[[], None], *, has_server: bool
+    ) -> "UwsgiForks | None":
         """Prepare for them, where there will be any that Python is not told of.
 
         Args:
             begin: See the class.
+            has_server: Whether this process serves a page, in a thread that does run.
         """
         uwsgi: Any = sys.modules.get("uwsgi")  # it is there inside uWSGI alone
         options = getattr(uwsgi, "opt", None)
@@ -80,7 +84,17 @@ class UwsgiForks:
         is_alone = not uwsgi.masterpid() and uwsgi.numproc == 1
         # With lazy-apps each worker loads the program, and is no longer forked.
         is_forked = uwsgi.worker_id() or uwsgi.mule_id()
-        return None if is_told or is_alone or is_forked else cls(uwsgi, begin)
+        if is_told or is_alone or is_forked:
+            return None
+        if has_server:
+            say(
+                WARNING,
+                "uWSGI forks its workers without Python's lock while a page is served "
+                "here, so a worker may hang. Start it with %s = true, or with "
+                "lazy-apps = true",
+                _HOOKS,
+            )
+        return cls(uwsgi, begin)
 
     def inherits(self) -> bool:
         """Whether this process goes on with what was recorded before the forks.
