@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from weakref import WeakSet
 
+from ._pipeline.background import BackgroundThread, endings_deferred
 from ._pipeline.measurements import Measurements
 from ._pipeline.operations import OperationTotals
 from .constants import DropReason, Signal
@@ -184,7 +184,11 @@ class _State:
             from ._pipeline.uwsgi_forks import UwsgiForks
 
             serves = config.server_port is not None or "prometheus" in config.exporters
-            self._uwsgi_forks = UwsgiForks.expected(self._begin_late, has_server=serves)
+            self._uwsgi_forks = UwsgiForks.expected(
+                self._begin_late,
+                BackgroundThread("flext-heir", self._inherit).start,
+                has_server=serves,
+            )
 
     def _begin_late(self) -> None:
         """Start what had to wait until this process is not forked any more."""
@@ -376,7 +380,7 @@ class _State:
         if self.surface is not None:
             self.surface.after_fork()
         former = self.pipeline
-        is_heir = self._uwsgi_forks is not None and self._uwsgi_forks.inherits()
+        is_heir = self._uwsgi_forks is not None and self._uwsgi_forks.come_true()
         if former is not None and is_heir:
             measurements.renew_locks()
             former.leave_page_to_parent()
@@ -398,9 +402,6 @@ class _State:
         for proxy in (meters, tracers, loggers):
             proxy.exchange(Awakening(partial(self._awakened, proxy)))
         self._tell_followers(None)
-        if is_heir:
-            with suppress(RuntimeError):  # no thread to be had
-                Thread(target=self._inherit, name="flext-heir", daemon=True).start()
 
     def _inherit(self) -> None:
         """Send what a process recorded that will send nothing any more itself."""
@@ -495,7 +496,8 @@ def _at_exit() -> None:
     pipeline = state.pipeline
     if pipeline is None:
         return
-    with suppress(Exception):  # the interpreter is leaving; nobody reads a traceback
+    # The interpreter is leaving; nobody reads a traceback.
+    with suppress(Exception), endings_deferred():
         state.exit(time.monotonic() + pipeline.config.exit_budget_s)
 
 

@@ -1,8 +1,9 @@
 """Threads of ours: daemons that are started when there is work for them."""
 
-import os
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 # One per process, and the lowest part of all: nobody can hand it to every thread.
 _held = threading.Event()
@@ -26,8 +27,24 @@ def may_start() -> bool:
     return not _held.is_set()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=release_threads)
+@contextmanager
+def endings_deferred() -> Generator[None]:
+    """In a worker of uWSGI, keep signals that end it away from this thread.
+
+    uWSGI ends a process in its signal handler, in whatever thread that comes to run. A
+    second signal while exit handlers run, or in one of our threads, cuts them short.
+    """
+    if "uwsgi" not in sys.modules:  # elsewhere handlers run between bytecodes
+        yield
+        return
+    import signal
+
+    endings = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, endings)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 class BackgroundThread:
@@ -93,7 +110,8 @@ class BackgroundThread:
             return
         try:
             self._working = threading.current_thread()
-            self._run()
+            with endings_deferred():
+                self._run()
         finally:
             self._turn.release()
 

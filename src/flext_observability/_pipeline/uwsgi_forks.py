@@ -45,16 +45,21 @@ class _Uwsgi(Protocol):
 class UwsgiForks:
     """The forks that uWSGI is going to make of this process."""
 
-    def __init__(self, uwsgi: _Uwsgi, begin: Callable[[], None]) -> None:
+    def __init__(
+        self, uwsgi: _Uwsgi, begin: Callable[[], None], inherit: Callable[[], object]
+    ) -> None:
         """Have Python's fork hooks run in what is forked; hold our threads until then.
 
         Args:
             uwsgi: The module of this name.
             begin: Called where this process itself becomes a worker, since there is no
                 master: threads may run from there on.
+            inherit: Called in the heir, after all fork hooks.
         """
         self._uwsgi = uwsgi
         self._begin = begin
+        self._inherit = inherit
+        self._is_heir = False
         self._loader_pid = os.getpid()
         self._has_heir = mmap(-1, 1)  # shared by all that are forked from here
         hold_threads()
@@ -68,12 +73,17 @@ class UwsgiForks:
 
     @classmethod
     def expected(
-        cls, begin: Callable[[], None], *, has_server: bool
+        cls,
+        begin: Callable[[], None],
+        inherit: Callable[[], object],
+        *,
+        has_server: bool,
     ) -> "UwsgiForks | None":
         """Prepare for them, where there will be any that Python is not told of.
 
         Args:
             begin: See the class.
+            inherit: See the class.
             has_server: Whether this process serves a page, in a thread that does run.
         """
         uwsgi: Any = sys.modules.get("uwsgi")  # it is there inside uWSGI alone
@@ -94,18 +104,21 @@ class UwsgiForks:
                 "lazy-apps = true",
                 _HOOKS,
             )
-        return cls(uwsgi, begin)
+        return cls(uwsgi, begin, inherit)
 
-    def inherits(self) -> bool:
-        """Whether this process goes on with what was recorded before the forks.
+    def come_true(self) -> bool:
+        """Begin in a forked child: threads may run there.
 
-        It says so once, in the first of all processes that may.
+        Returns:
+            Whether it goes on with what was recorded before the forks, which is so in
+            the first of all processes that may.
         """
+        release_threads()
         is_first = self._uwsgi.worker_id() == 1 and not self._has_heir[0]
         if is_first and os.getpid() != self._loader_pid:
             self._has_heir[0] = 1  # a worker 1 that comes later is none
-            return True
-        return False
+            self._is_heir = True
+        return self._is_heir
 
     def _after_fork(self) -> None:
         """Be the hook of uWSGI, which every worker and mule runs as it begins."""
@@ -117,5 +130,8 @@ class UwsgiForks:
 
             # What `os.fork()` does in a child, and that option.
             pythonapi.PyOS_AfterFork_Child()
+        if self._is_heir:
+            self._is_heir = False
+            self._inherit()
         if self._next is not None:
             self._next()
