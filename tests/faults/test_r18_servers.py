@@ -457,6 +457,7 @@ UWSGI_FORKS = {
     "forked": (),  # set up in the master, then forked
     "hooks": ("--py-call-uwsgi-fork-hooks",),
     "late_hooks": ("--py-call-osafterfork",),
+    "threads": ("--threads", "3"),
 }
 
 
@@ -509,27 +510,6 @@ def test_uwsgi_life(
         lost=0,
         exit_s=round(took_s, 2),
     )
-
-
-@needs("pyuwsgi")
-@pytest.mark.parametrize("durability", ["memory", "batch", "record"])
-def test_uwsgi_with_threads(
-    durability: str, http_collector: Collector, tmp_path: Path
-) -> None:
-    """Forked workers with several threads that ask at once: no span is lost.
-
-    They do not end by themselves here: when one does while uWSGI is told to end, the
-    threads of uWSGI may wait for each other for ever, with any program.
-    """
-    options = (*MASTER, "--threads", "3")
-    with uwsgi(http_collector, tmp_path, *options, durability=durability) as server:
-        with Clients(server.port, threads=8) as clients:
-            clients.wait(400)
-            server.stop()
-        assert "Traceback" not in server.said, server.said
-    if durability != "memory":
-        drain(http_collector, tmp_path)
-    assert_every_request(http_collector, clients)
 
 
 @needs("pyuwsgi")
