@@ -19,8 +19,10 @@ from tests.faults.server import FaultServer, Reply
 from tests.fixtures.collector import Answer, Collector
 from tests.fixtures.programs import run_program
 
-# What a loaded machine may add to a wait.
+# What a loaded machine may add to a wait, mostly.
 SLACK_S = 0.3
+# What it may add now and then, where the wait that would be wrong takes minutes.
+STALL_S = 5.0
 
 
 @pytest.fixture
@@ -35,27 +37,49 @@ def gap_s(arrivals: list[Any]) -> float:
     return float(arrivals[1].at - arrivals[0].at)
 
 
+def assert_waits(
+    refuse: Callable[[], None],
+    requests: Callable[[], list[Any]],
+    at_least_s: float,
+    at_most_s: float,
+) -> float:
+    """Hold the wait after a refusal to its bounds; give how long it was.
+
+    It is never too short. Where it is too long, that may have been the machine: then
+    the next one of three has to do.
+    """
+    gaps: list[float] = []
+    while not gaps or (gaps[-1] > at_most_s and len(gaps) < 3):
+        before, number = len(requests()), len(gaps)
+        refuse()
+        make([number])
+        fo.flush(timeout_s=20.0).unwrap()
+        gaps.append(gap_s(requests()[before:]))
+        assert len(requests()) == before + 2
+        assert ledger().delivered == number + 1
+    assert at_least_s <= min(gaps) <= at_most_s, gaps
+    return min(gaps)
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_seconds(server: FaultServer, status: int) -> None:
     """The next request comes not before the told seconds, at most 10 % after them."""
-    server.reply_next(Reply(status, headers={"Retry-After": "1"}))
+    refusal = Reply(status, headers={"Retry-After": "1"})
     start(server)
-    make(range(3))
-    fo.flush(timeout_s=5.0).unwrap()
-    waited_s = gap_s(server.arrivals())
+    waited_s = assert_waits(
+        lambda: server.reply_next(refusal), server.arrivals, 1.0, 1.1 + SLACK_S
+    )
     figure("R6", told_s=1, waited_s=waited_s)
-    assert 1.0 <= waited_s <= 1.1 + SLACK_S
-    assert server.tally() == {0: 1, 1: 1, 2: 1}
-    assert ledger().delivered == 3
+    assert set(server.tally().values()) == {1}
 
 
 def test_fractions(server: FaultServer) -> None:
     """A fraction of a second counts, though HTTP knows whole ones only."""
-    server.reply_next(Reply(503, headers={"Retry-After": "0.6"}))
+    refusal = Reply(503, headers={"Retry-After": "0.6"})
     start(server)
-    make([1])
-    fo.flush(timeout_s=5.0).unwrap()
-    assert 0.6 <= gap_s(server.arrivals()) <= 0.66 + SLACK_S
+    assert_waits(
+        lambda: server.reply_next(refusal), server.arrivals, 0.6, 0.66 + SLACK_S
+    )
 
 
 def test_date(server: FaultServer) -> None:
@@ -72,9 +96,9 @@ def test_date(server: FaultServer) -> None:
     server.reply_with(refuse_once)
     start(server)
     make([1])
-    fo.flush(timeout_s=5.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
     first, second = server.arrivals()
-    assert -0.01 <= second.at - told[0] <= 0.1 * (told[0] - first.at) + SLACK_S
+    assert -0.01 <= second.at - told[0] <= 0.1 * (told[0] - first.at) + STALL_S
 
 
 @pytest.mark.parametrize(
@@ -84,21 +108,18 @@ def test_date(server: FaultServer) -> None:
 )
 def test_garbage(server: FaultServer, text: str) -> None:
     """What is no delay is not waited for: our own backoff holds, a second at first."""
-    server.reply_next(Reply(503, headers={"Retry-After": text}))
+    refusal = Reply(503, headers={"Retry-After": text})
     start(server)
-    make([1])
-    fo.flush(timeout_s=5.0).unwrap()
-    assert gap_s(server.arrivals()) <= 1.0 + SLACK_S
+    assert_waits(
+        lambda: server.reply_next(refusal), server.arrivals, 0.0, 1.0 + SLACK_S
+    )
 
 
 def test_a_date_that_is_over(server: FaultServer) -> None:
     """A date in the past says "now"."""
-    over = "Wed, 21 Oct 2015 07:28:00 GMT"
-    server.reply_next(Reply(503, headers={"Retry-After": over}))
+    refusal = Reply(503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})
     start(server)
-    make([1])
-    fo.flush(timeout_s=5.0).unwrap()
-    assert gap_s(server.arrivals()) <= SLACK_S
+    assert_waits(lambda: server.reply_next(refusal), server.arrivals, 0.0, SLACK_S)
 
 
 def test_at_once_for_ever(server: FaultServer) -> None:
@@ -142,7 +163,7 @@ def test_cap(server: FaultServer, text: str) -> None:
     assert done.lines == ["1"]
     waited_s = gap_s(server.arrivals()) * 200
     figure("R6", waited_at_most_s=waited_s)
-    assert 600 <= waited_s <= 660 + 200 * SLACK_S
+    assert 600 <= waited_s <= 660 + 200 * STALL_S
 
 
 def test_cap_of_retry_info(grpc_collector: Collector) -> None:
@@ -150,7 +171,7 @@ def test_cap_of_retry_info(grpc_collector: Collector) -> None:
     grpc_collector.answer_next(unavailable(alone(10**9)))
     done = run_program(FAST_CLOCK, grpc_collector.endpoint, "grpc").ok()
     assert done.lines == ["1"]
-    assert 600 <= gap_s(grpc_collector.requests()) * 200 <= 660 + 200 * SLACK_S
+    assert 600 <= gap_s(grpc_collector.requests()) * 200 <= 660 + 200 * STALL_S
 
 
 def test_leaving_does_not_wait(server: FaultServer, tmp_path: Any) -> None:
@@ -161,7 +182,7 @@ def test_leaving_does_not_wait(server: FaultServer, tmp_path: Any) -> None:
     fo.flush(timeout_s=0.5)
     began = time.monotonic()
     fo.shutdown()
-    assert time.monotonic() - began <= 2.0 + SLACK_S
+    assert time.monotonic() - began <= 2.0 + STALL_S
     assert server.request_count == 1
     assert ledger().pending == 5
     assert list((tmp_path / "spool").rglob("*.seg"))
@@ -173,10 +194,10 @@ def test_one_signal_waits_alone(server: FaultServer) -> None:
     start(server, logs_enabled=True)
     make([1])
     fo.get_logger("shop").warning("line")
-    server.wait_for(lambda: server.arrivals("logs"), 5.0)
-    server.wait_for(lambda: server.arrivals("traces"), 8.0)
+    server.wait_for(lambda: server.arrivals("logs"))
+    server.wait_for(lambda: server.arrivals("traces"))
     fo.get_logger("shop").warning("another line")
-    server.wait_for(lambda: len(server.arrivals("logs")) == 2, 8.0)
+    server.wait_for(lambda: len(server.arrivals("logs")) == 2)
     assert ledger("traces").pending == 1
     server.wait_for(lambda: ledger("logs").delivered == 2)
 
@@ -216,13 +237,14 @@ def test_retry_info(
     trailer: Callable[[float], tuple[str, bytes]],
 ) -> None:
     """RetryInfo is kept; with it, an exhausted resource is one to come back to."""
-    grpc_collector.answer_next(Answer(503, code, trailers=(trailer(0.7),)))
+    refusal = Answer(503, code, trailers=(trailer(0.7),))
     start(grpc_collector)
-    make(range(3))
-    fo.flush(timeout_s=5.0).unwrap()
-    assert 0.7 <= gap_s(grpc_collector.requests()) <= 0.77 + SLACK_S
-    assert len(grpc_collector.requests()) == 2
-    assert ledger().delivered == 3
+    assert_waits(
+        lambda: grpc_collector.answer_next(refusal),
+        grpc_collector.requests,
+        0.7,
+        0.77 + SLACK_S,
+    )
 
 
 @pytest.mark.parametrize(
@@ -238,12 +260,13 @@ def test_garbage_trailers(
     grpc_collector: Collector, trailer: tuple[str, bytes]
 ) -> None:
     """Trailers that cannot be read are as none: our own backoff holds."""
-    grpc_collector.answer_next(unavailable(trailer))
     start(grpc_collector)
-    make([1])
-    fo.flush(timeout_s=5.0).unwrap()
-    assert gap_s(grpc_collector.requests()) <= 1.0 + SLACK_S
-    assert ledger().delivered == 1
+    assert_waits(
+        lambda: grpc_collector.answer_next(unavailable(trailer)),
+        grpc_collector.requests,
+        0.0,
+        1.0 + SLACK_S,
+    )
 
 
 def test_told_time_is_shown(server: FaultServer) -> None:
@@ -251,7 +274,7 @@ def test_told_time_is_shown(server: FaultServer) -> None:
     server.reply_always(Reply(503, headers={"Retry-After": "600"}))
     start(server)
     make([1])
-    fo.flush(timeout_s=0.5)
+    server.wait_for(lambda: fo.status().last_error)
     status = fo.status()
     assert not status.ready
     assert any("503" in problem for problem in status.problems), json.dumps(
