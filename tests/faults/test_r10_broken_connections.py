@@ -23,8 +23,9 @@ from tests.fixtures.programs import run_program
 BATCH = 100
 # Of one whole request; the default is 10 s.
 TIMEOUT_S = 1.2
-# Our own pause before the next try is at most one second; then a loaded machine.
-SLACK_S = 0.4
+# Our own pause before the next try is at most one second; then a loaded machine, which
+# may stall. Without a limit of ours these requests would take half a minute and more.
+SLACK_S = 5.0
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_reply_lost(server: FaultServer) -> None:
     server.reply_next(CUT_AFTER_ACCEPTING)
     start(server)
     make(range(BATCH))
-    fo.flush(timeout_s=10.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
     assert server.numbers() == {*range(BATCH)}
     figure("R10", batch=BATCH, lost=0, duplicates=server.duplicates())
     assert server.duplicates() == BATCH
@@ -53,7 +54,7 @@ def test_reset(server: FaultServer, moment: str) -> None:
     server.reply_next(cut, cut)
     start(server)
     make(range(BATCH), text="x" * 10_000)
-    fo.flush(timeout_s=10.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
     assert server.numbers() == {*range(BATCH)}
     assert server.duplicates() == 0
     counts = ledger()
@@ -68,7 +69,7 @@ def test_every_second_reply_lost(server: FaultServer) -> None:
         if round_ % 2:
             server.reply_next(CUT_AFTER_ACCEPTING)
         make(range(round_ * 20, round_ * 20 + 20))
-        fo.flush(timeout_s=10.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
     assert server.numbers() == {*range(120)}
     assert server.duplicates() == 3 * 20
     assert ledger().delivered == 120
@@ -81,7 +82,7 @@ def test_refused_port(server: FaultServer) -> None:
     make(range(BATCH))
     assert fo.flush(timeout_s=0.5).is_failure
     server.open_port()
-    fo.flush(timeout_s=10.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
     assert server.numbers() == {*range(BATCH)}
     assert server.duplicates() == 0
     assert (ledger().delivered, ledger().retransmitted) == (BATCH, 0)
@@ -92,7 +93,7 @@ def test_restart_under_keep_alive(server: FaultServer) -> None:
     start(server)
     for round_ in range(3):
         make([round_])
-        fo.flush(timeout_s=10.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
         server.close_port()
         server.open_port()
     assert server.numbers() == {0, 1, 2}
@@ -103,10 +104,11 @@ def test_silence(server: FaultServer) -> None:
     """A server that takes the request and says nothing has its time, then it is new."""
     server.reply_next(HANG)
     start(server, timeout_s=TIMEOUT_S)
+    began = time.monotonic()  # a busy server may see the request late
     make(range(BATCH))
-    fo.flush(timeout_s=10.0).unwrap()
-    first, second = server.arrivals()
-    assert TIMEOUT_S - 0.05 <= second.at - first.at <= TIMEOUT_S + 1.0 + SLACK_S
+    fo.flush(timeout_s=20.0).unwrap()
+    _, second = server.arrivals()
+    assert TIMEOUT_S <= second.at - began <= TIMEOUT_S + 1.0 + SLACK_S
     assert server.numbers() == {*range(BATCH)}
     assert ledger().retransmitted == BATCH
 
@@ -115,10 +117,11 @@ def test_silence_over_grpc(grpc_collector: Collector) -> None:
     """The same over gRPC."""
     grpc_collector.answer_next(HANG_OF_COLLECTOR)
     start(grpc_collector, timeout_s=TIMEOUT_S)
+    began = time.monotonic()
     make(range(BATCH))
-    fo.flush(timeout_s=10.0).unwrap()
-    first, second = grpc_collector.requests()
-    assert TIMEOUT_S - 0.05 <= second.at - first.at <= TIMEOUT_S + 1.0 + SLACK_S
+    fo.flush(timeout_s=20.0).unwrap()
+    _, second = grpc_collector.requests()
+    assert TIMEOUT_S <= second.at - began <= TIMEOUT_S + 1.0 + SLACK_S
     assert (ledger().delivered, ledger().retransmitted) == (BATCH, BATCH)
 
 
@@ -133,12 +136,12 @@ def test_half_open(collector: Collector) -> None:
             metrics_enabled=True,
         )
         emit_all("before")
-        fo.flush(timeout_s=10.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
         relay.mute()
         emit_all("after")
         began = time.monotonic()
-        fo.flush(timeout_s=10.0).unwrap()
-        assert time.monotonic() - began <= TIMEOUT_S + 1.0 + 2 * SLACK_S
+        fo.flush(timeout_s=20.0).unwrap()
+        assert time.monotonic() - began <= TIMEOUT_S + 1.0 + SLACK_S
         assert collector.span("after")
         assert collector.log("after")
         assert collector.metric("after")
@@ -157,7 +160,7 @@ def test_reply_lost_over_grpc(grpc_collector: Collector) -> None:
         grpc_collector.answer_with(ask)
         start(grpc_collector, endpoint=relay.endpoint)
         make(range(BATCH))
-        fo.flush(timeout_s=10.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
         assert len(grpc_collector.spans()) == 2 * BATCH
         assert (ledger().delivered, ledger().retransmitted) == (BATCH, BATCH)
         fo.shutdown(timeout_s=0.2)
@@ -217,12 +220,12 @@ def test_away_over_grpc(grpc_collector: Collector) -> None:
     """A server that is away for a moment, over gRPC: all arrives, nothing twice."""
     start(grpc_collector)
     make([0])
-    fo.flush(timeout_s=5.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
     grpc_collector.close()
     make(range(BATCH))
     assert fo.flush(timeout_s=0.5).is_failure
     with Collector("grpc", port=grpc_collector.port) as again:
-        fo.flush(timeout_s=10.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
         assert len(again.spans()) == BATCH
         assert (ledger().delivered, ledger().pending) == (1 + BATCH, 0)
         fo.shutdown(timeout_s=0.2)
@@ -255,13 +258,18 @@ class _Mutable(Relay):
 # One deadline for the whole request
 
 
-def measured(peer: Peer) -> float:
-    """Seconds until the second connection; the first one's request has timed out."""
-    began = time.monotonic()
+def measured(peer: Peer, began_s: float) -> float:
+    """Seconds until the second connection; the first one's request has timed out.
+
+    Args:
+        peer: The server.
+        began_s: When there was no request yet. Whoever looked at its clock later, and
+            was kept from it for a while, would find less.
+    """
     while peer.connections < 2:
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began_s < 20
         time.sleep(0.005)
-    return time.monotonic() - began
+    return time.monotonic() - began_s
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -281,11 +289,12 @@ def test_one_byte_at_a_time(at_once: bytes) -> None:
 
     with Peer(handle) as peer:
         start(peer, timeout_s=TIMEOUT_S)
+        began = time.monotonic()
         make([1])
         fo.flush(timeout_s=0.05)
-        spent_s = measured(peer)
+        spent_s = measured(peer, began)
         figure("R10", limit_s=TIMEOUT_S, until_next_try_s=spent_s)
-        assert TIMEOUT_S - 0.2 <= spent_s <= TIMEOUT_S + 1.0 + SLACK_S
+        assert TIMEOUT_S <= spent_s <= TIMEOUT_S + 1.0 + SLACK_S
         assert ledger().pending == 1
         fo.shutdown(timeout_s=0.2)
 
@@ -301,10 +310,10 @@ def test_body_one_byte_at_a_time() -> None:
 
     with Peer(handle) as peer:
         start(peer, timeout_s=TIMEOUT_S)
-        make([1])
         began = time.monotonic()
-        fo.flush(timeout_s=10.0).unwrap()
-        assert TIMEOUT_S - 0.2 <= time.monotonic() - began <= TIMEOUT_S + SLACK_S
+        make([1])
+        fo.flush(timeout_s=20.0).unwrap()
+        assert TIMEOUT_S <= time.monotonic() - began <= TIMEOUT_S + SLACK_S
         assert (ledger().delivered, peer.connections) == (1, 1)
 
 
@@ -319,9 +328,10 @@ def test_default_is_ten_seconds() -> None:
 
     with Peer(handle) as peer:
         start(peer)
+        began = time.monotonic()
         make([1])
         fo.flush(timeout_s=0.05)
-        assert 9.8 <= measured(peer) <= 11.0 + SLACK_S
+        assert 10.0 <= measured(peer, began) <= 11.0 + SLACK_S
         fo.shutdown(timeout_s=0.2)
 
 
@@ -341,9 +351,10 @@ def test_slow_reader(is_tls: bool, certificates: Certificates) -> None:  # noqa:
         tls.load_cert_chain(chain, key)
     with Peer(handle, receive_bytes=4096, tls=tls) as peer:
         start(peer, timeout_s=TIMEOUT_S, certificate=str(certificates.authority))
+        began = time.monotonic()
         make(range(220), text="x" * 16_000)  # 3.5 MB
         fo.flush(timeout_s=0.1)
-        assert TIMEOUT_S - 0.3 <= measured(peer) <= TIMEOUT_S + 1.0 + SLACK_S
+        assert TIMEOUT_S <= measured(peer, began) <= TIMEOUT_S + 1.0 + SLACK_S
         assert ledger().pending == 220
         fo.shutdown(timeout_s=0.2)
 
@@ -361,9 +372,10 @@ def test_handshake_that_hangs(certificates: Certificates) -> None:
             timeout_s=TIMEOUT_S,
             certificate=str(certificates.authority),
         )
+        began = time.monotonic()
         make([1])
         fo.flush(timeout_s=0.05)
-        assert TIMEOUT_S - 0.2 <= measured(peer) <= TIMEOUT_S + 1.0 + SLACK_S
+        assert TIMEOUT_S <= measured(peer, began) <= TIMEOUT_S + 1.0 + SLACK_S
         assert ledger().pending == 1
         fo.shutdown(timeout_s=0.2)
 
@@ -409,10 +421,10 @@ def test_threads_are_not_needed() -> None:
     with FaultServer() as server:
         start(server)
         make([1])
-        fo.flush(timeout_s=5.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
         before = threading.active_count()
         server.reply_next(Reply(delay_s=0.5))
         make([2])
         fo.flush(timeout_s=0.2)
         assert threading.active_count() == before
-        fo.flush(timeout_s=5.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()

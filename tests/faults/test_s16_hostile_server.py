@@ -58,15 +58,17 @@ MEASURED = """
         "shop", endpoint=sys.argv[1], protocol=sys.argv[2], timeout_s=1,
         metrics_enabled=False, logs_enabled=False, exit_budget_s=0.1,
     ).unwrap()
-    if sys.argv[3:] == ["warm"]:
+    # What is settled at last is waited for; what never is gets the time of a request.
+    patience_s = float(sys.argv[3])
+    if sys.argv[4:] == ["warm"]:
         with fo.flext_span("op"):
             pass
-        fo.flush(timeout_s=3.0)
+        fo.flush(timeout_s=patience_s)
     before = peak()
     for _ in range(2):
         with fo.flext_span("op"):
             pass
-        fo.flush(timeout_s=1.3)
+        fo.flush(timeout_s=patience_s)
     counts = fo.status().signals["traces"]
     print(peak() - before, counts.delivered, counts.pending)
 """
@@ -98,13 +100,14 @@ FLOODS = {
 @pytest.mark.parametrize("kind", FLOODS)
 def test_endless_answer(kind: str) -> None:
     """An answer without end costs at most its time and a few MiB."""
+    is_accepted = kind in {"length", "until_closed", "chunks", "one_chunk", "trailers"}
+    is_accepted |= kind == "extension"
+    patience_s = "10" if is_accepted else "1.3"
     with flood(*FLOODS[kind]) as peer:
-        done = run_program(MEASURED, peer.endpoint, "http/protobuf").ok()
+        done = run_program(MEASURED, peer.endpoint, "http/protobuf", patience_s).ok()
     peak_kib, delivered, pending = map(int, done.stdout.split())
     figure("S16", answer=kind, memory_mib=peak_kib / 1024)
     assert peak_kib <= 32 * 1024
-    is_accepted = kind in {"length", "until_closed", "chunks", "one_chunk", "trailers"}
-    is_accepted |= kind == "extension"
     if is_accepted:
         assert (delivered, pending) == (2, 0)
     elif kind != "refusal":
@@ -119,7 +122,7 @@ def test_compressed_flood(server: FaultServer) -> None:
     # gzip allows streams in a row; a reader that follows them would unpack 1 GB.
     body = packer * 64
     server.reply_always(Reply(body=body, headers={"Content-Encoding": "gzip"}))
-    done = run_program(MEASURED, server.endpoint, "http/protobuf", "warm").ok()
+    done = run_program(MEASURED, server.endpoint, "http/protobuf", "9", "warm").ok()
     peak_kib, delivered, pending = map(int, done.stdout.split())
     figure("S16", answer="gzip", memory_mib=peak_kib / 1024)
     assert peak_kib <= 32 * 1024
@@ -130,7 +133,7 @@ def test_compressed_flood(server: FaultServer) -> None:
 def test_large_reply_over_grpc(grpc_collector: Collector) -> None:
     """Over gRPC the library refuses what is beyond 4 MiB as well."""
     grpc_collector.answer_always(Answer(message="x" * 60 * MIB))
-    done = run_program(MEASURED, grpc_collector.endpoint, "grpc").ok()
+    done = run_program(MEASURED, grpc_collector.endpoint, "grpc", "10").ok()
     peak_kib, delivered, pending = map(int, done.stdout.split())
     figure("S16", answer="grpc", memory_mib=peak_kib / 1024)
     assert peak_kib <= 32 * 1024
@@ -271,6 +274,6 @@ def test_time(kind: str) -> None:
         began = time.monotonic()
         fo.flush(timeout_s=0.05)
         while peer.connections < 2 and ledger().pending:
-            assert time.monotonic() - began <= TIMEOUT_S + 1.5
+            assert time.monotonic() - began <= TIMEOUT_S + 8.0  # no end, else
             time.sleep(0.01)
         fo.shutdown(timeout_s=0.2)
