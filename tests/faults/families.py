@@ -112,13 +112,13 @@ def leave() -> None:
     """End by os._exit, with nothing left that the mode would lose then."""
     durability = fo.status().durability
     if durability == "memory":
-        fo.flush(5.0).unwrap()
+        fo.flush(10.0).unwrap()
     elif durability == "batch":
         wait_for_the_writer()
     if time.monotonic() - me.began_s > GATHERING_S / 2:
         # Something stopped us for so long that a request may be under way, which the
         # next process would repeat.
-        fo.flush(5.0).unwrap()
+        fo.flush(10.0).unwrap()
     leave_at_once()
 
 
@@ -324,7 +324,7 @@ def exec_in_child() -> None:
 
     def child() -> None:
         me.make()
-        fo.flush(5.0).unwrap()
+        fo.flush(10.0).unwrap()
         me.tell()
         os.execv(sys.executable, [sys.executable, "-c", "pass"])  # noqa: S606 - the point
 
@@ -681,7 +681,7 @@ def idle_child() -> None:
     """A child that never uses telemetry: its files, threads and descriptors."""
     start()
     me.make()
-    fo.flush(5.0)
+    fo.flush(10.0).unwrap()
     folder = Path(str(fo.status().spool_dir or "/nonexistent"))
     before = _files(folder)
     ours = {name for name in _open_files() if "spool" in name}
@@ -751,7 +751,7 @@ def imports() -> None:
         headers = fo.flext_inject_headers({}).unwrap()
     with fo.flext_extract_headers(headers):
         fo.flext_add_attributes(n=1)
-    fo.flush(5.0).unwrap()
+    fo.flush(10.0).unwrap()
     fo.shutdown().unwrap()
     sys.meta_path.remove(spy)
     say("IMPORTS " + json.dumps(spy.found))

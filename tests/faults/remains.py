@@ -219,7 +219,7 @@ class Service:
         return pending or any(mine not in folder.name for folder in self.folders())
 
 
-def wait_until(probe: Callable[[], object], timeout_s: float = 10.0) -> None:
+def wait_until(probe: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Wait until a probe is true that nobody can notify us of."""
     deadline = time.monotonic() + timeout_s
     while not probe():

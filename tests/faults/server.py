@@ -294,7 +294,7 @@ class FaultServer:
         self._catch_up()
         return self._ends[signal]
 
-    def wait_for(self, probe: Callable[[], T], timeout_s: float = 10.0) -> T:
+    def wait_for(self, probe: Callable[[], T], timeout_s: float = 20.0) -> T:
         """Return the first true value of ``probe``, asked after every request.
 
         Raises:

@@ -17,6 +17,7 @@ from tests.faults.client import (
 )
 from tests.faults.figures import figure
 from tests.fixtures.collector import ACCEPT, Answer, Collector
+from tests.fixtures.library import wait_written
 
 MALFORMED = Answer(400, StatusCode.INVALID_ARGUMENT, message="malformed")
 BATCH = 512
@@ -49,16 +50,16 @@ def send_as_one(collector: Collector, ask: Ask, numbers: Iterable[int]) -> None:
         if may_go.is_set():
             return ask(signal, message)
         came.set()
-        may_go.wait(10)
+        may_go.wait(30)
         return ACCEPT
 
     collector.answer_with(gated)
     start(collector)
     make([WARM])
     fo.flush(timeout_s=0.1)
-    assert came.wait(5)
+    assert came.wait(20)
     make(numbers)
-    fo.flush(timeout_s=0.2)
+    wait_written()
     may_go.set()
     fo.flush(timeout_s=20.0).unwrap()
 
@@ -100,7 +101,7 @@ def test_one_poisonous_record(collector: Collector, tmp_path: Path) -> None:
     assert refused.message.SerializeToString() in letters
 
     make([2, 3])
-    fo.flush(timeout_s=5.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
     assert arrived(collector)[-2:] == [2, 3]
 
 
@@ -125,7 +126,7 @@ def test_wrong_endpoint(collector: Collector) -> None:
     start(collector)
     for _ in range(3):
         make(range(20))
-        fo.flush(timeout_s=5.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
     assert len(collector.requests()) == 3
     assert (ledger().delivered, ledger().rejected) == (0, 60)
 
@@ -156,11 +157,11 @@ def test_points_of_one_metric(collector: Collector) -> None:
     start(collector, metrics_enabled=True)
     counter = fo.flext_counter("orders")
     counter.add(1, {"shop": "first"})
-    fo.flush(timeout_s=5.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
     for name in ("second", "guilty", "third"):
         counter.add(1, {"shop": name})
     collector.answer_with(ask)
-    fo.flush(timeout_s=10.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
     assert ledger("metrics").rejected == 1
     accepted = [r.message for r in collector.requests("metrics") if r.answer == ACCEPT]
     shops = {

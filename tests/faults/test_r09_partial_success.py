@@ -32,7 +32,7 @@ def said(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
 
 def send(*numbers: int) -> None:
     make(numbers)
-    fo.flush(timeout_s=5.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
 
 
 def test_some_rejected(collector: Collector, caplog: pytest.LogCaptureFixture) -> None:
@@ -160,7 +160,7 @@ def test_every_signal(collector: Collector) -> None:
         logging.getLogger("shop").warning("line")
     fo.flext_counter("one").add(1)
     fo.flext_counter("two").add(1)
-    fo.flush(timeout_s=5.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
     for signal in ("traces", "logs", "metrics"):
         counts = ledger(signal)
         assert counts.rejected == len(collector.requests(signal))

@@ -180,7 +180,7 @@ def make(number):
 start()
 if way != "first":
     make(1)
-    fo.flush(10).unwrap()
+    fo.flush(20.0).unwrap()
 if way == "again":  # the last channel is closed, so gRPC ends and starts again
     fo.shutdown().unwrap()
     start()
@@ -196,7 +196,7 @@ make(2)
 fo.flush(1)
 for fd in held:
     os.close(fd)
-fo.flush(10).unwrap()
+fo.flush(20.0).unwrap()
 print(fo.status().signals["traces"].dropped)
 """
 

@@ -75,7 +75,7 @@ def make(first, last):
     for number in range(first, last + 1):
         with fo.flext_span("op", {"n": number}):
             pass
-    fo.flush(10).unwrap()
+    fo.flush(20.0).unwrap()
 fo.setup(**{**fields, "spool_dir": fields["spool_dir"] + "-of-root"}).unwrap()
 make(1, 1)
 fo.shutdown().unwrap()
@@ -127,7 +127,7 @@ for name in ("HOME", "XDG_STATE_HOME", "FLEXT_OBSERVABILITY_SPOOL_DIR"):
 fo.setup(**fields).unwrap()
 with fo.flext_span("op", {"n": 1}):
     pass
-fo.flush(10).unwrap()
+fo.flush(20.0).unwrap()
 print(json.dumps([fo.status().durability, fo.status().durability_reason]))
 print(fo.setup(**fields, spool_dir="~/spool").error)
 sys.argv = ["flext-observability", "drain", "shop"]

@@ -108,7 +108,7 @@ real = threading.Thread.start
 make(0, 100)
 threading.Thread.start = real
 make(100, 100)
-fo.flush(10.0).unwrap()
+fo.flush(20.0).unwrap()
 """,
         durability=durability,
     )

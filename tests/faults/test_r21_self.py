@@ -99,7 +99,7 @@ def begin(**more):
 
 def idle(seconds):
     "Nothing of the program's own happens: tell from when to when."
-    fo.flush(5.0).unwrap()
+    fo.flush(20.0).unwrap()
     began = time.monotonic()
     time.sleep(seconds)
     print("IDLE", began, time.monotonic(), flush=True)
@@ -273,7 +273,7 @@ def test_values_that_record(http_collector: Collector) -> None:
         for worker in workers:
             worker.join(20)
             assert not worker.is_alive()
-        fo.flush(10.0).unwrap()
+        fo.flush(20.0).unwrap()
         fo.shutdown(10.0).unwrap()
         balance()
         """,

@@ -198,7 +198,7 @@ def test_never_small_enough(server: FaultServer, tmp_path: Path) -> None:
     assert rejected_files(tmp_path)
     server.reply_with(lambda _: None)
     make([2])
-    fo.flush(timeout_s=5.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
     assert server.numbers() == {2}
 
 

@@ -116,7 +116,7 @@ def test_collector_down_over_grpc(
     start(grpc_collector, metrics_enabled=False)
     with fo.flext_span("before"):
         pass
-    fo.flush(5.0).unwrap()
+    fo.flush(20.0).unwrap()
     assert here() == (True, ())
     is_closed = trouble == "refused"
     if is_closed:
@@ -154,7 +154,7 @@ def test_credentials_refused(collector: Collector, figure: Callable[..., None]) 
     assert not any("wrong" in problem for problem in problems)
     figure("R29", credentials=collector.protocol, told_after_s=round(told_s, 2))
     collector.answer_always(ACCEPT)
-    fo.flush(5.0).unwrap()  # someone corrected it; else it is asked again in 30 s
+    fo.flush(20.0).unwrap()  # someone corrected it; else it is asked again in 30 s
     assert here() == (True, ())
     assert collector.span("held")
     assert_balanced(fo.status())
@@ -224,7 +224,7 @@ def wait(probe):
 
 fo.setup(**json.loads(sys.argv[1])).unwrap()
 make(10)
-fo.flush(5.0).unwrap()
+fo.flush(20.0).unwrap()
 assert fo.status().ready, fo.status()
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))

@@ -17,6 +17,7 @@ from tests.fixtures.collector import (
     Protocol,
     closed_port,
 )
+from tests.fixtures.library import flush_in_vain
 
 Identity = tuple[Path, Path]
 
@@ -78,11 +79,11 @@ def serving(
 def assert_held(server: Collector, *words: str) -> None:
     """Nothing went out, nothing was burnt, and status says why."""
     make(range(5))
-    assert fo.flush(timeout_s=0.8).is_failure
+    status = flush_in_vain(0.8)
     assert not server.requests()
     assert (ledger().pending, ledger().rejected) == (5, 0)
-    assert not fo.status().ready
-    problem = " ".join(fo.status().problems)
+    assert not status.ready
+    problem = " ".join(status.problems)
     for word in words:
         assert word in problem.lower(), problem
 
@@ -92,7 +93,7 @@ def test_good(protocol: Protocol, ours: Authority) -> None:
     with serving(protocol, ours.issue("127.0.0.1")) as server:
         start(server, certificate=str(ours.path))
         make(range(5))
-        fo.flush(timeout_s=5.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
         assert ledger().delivered == len(server.spans()) == 5
 
 
@@ -130,7 +131,7 @@ def test_corrected(protocol: Protocol, ours: Authority, theirs: Authority) -> No
         start(wrong, endpoint=endpoint, certificate=str(ours.path))
         assert_held(wrong, "certificate")
     with serving(protocol, ours.issue("127.0.0.1"), port=port) as server:
-        fo.flush(timeout_s=8.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
         assert ledger().delivered == len(server.spans()) == 5
 
 
@@ -152,7 +153,7 @@ def test_mutual(protocol: Protocol, ours: Authority, theirs: Authority) -> None:
         files = {"client_certificate": str(chain), "client_key": str(key)}
         start(server, certificate=str(ours.path), service_name="good", **files)
         make(range(5))
-        fo.flush(timeout_s=5.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
         assert ledger().delivered == 5
 
 
@@ -215,7 +216,7 @@ def test_file_that_is_gone(protocol: Protocol, ours: Authority) -> None:
         ours.path.rename(ours.path.with_suffix(".away"))
         assert_held(server, "certificate")
         ours.path.with_suffix(".away").rename(ours.path)
-        fo.flush(timeout_s=5.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
         assert ledger().delivered == 5
 
 
@@ -234,7 +235,7 @@ def test_renewed(protocol: Protocol, ours: Authority, theirs: Authority) -> None
         assert_held(server)
         good[0].replace(key)
         good[1].replace(chain)
-        fo.flush(timeout_s=8.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
         assert ledger().delivered == 5
 
 
@@ -296,7 +297,7 @@ def test_credentials_in_the_address(
     start(http_collector, endpoint=endpoint)
     http_collector.answer_next(UNAUTHENTICATED)
     make([1])
-    fo.flush(timeout_s=5.0).unwrap()
+    fo.flush(timeout_s=20.0).unwrap()
     (_, request) = http_collector.requests()
     assert request.headers["authorization"] == "Basic dXNlcjpzM2NyM3Q="
     assert "s3cr3t" not in caplog.text + str(fo.status())

@@ -155,7 +155,7 @@ def test_log_is_not_flooded(
     start(server)
     for number in range(20):
         make([number])
-        fo.flush(timeout_s=5.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
     assert ledger().rejected == 20
     (line,) = own_lines(caplog)
     assert line.isprintable()
@@ -212,7 +212,7 @@ def test_log_is_not_flooded_over_grpc(
     start(grpc_collector)
     for number in range(20):
         make([number])
-        fo.flush(timeout_s=5.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
     assert ledger().rejected == 20
     (line,) = own_lines(caplog)
     assert len(line) < 1000
@@ -261,7 +261,7 @@ def test_noise(caplog: pytest.LogCaptureFixture) -> None:
     with FaultServer(port=port) as server:
         start(server)
         make([1000])
-        fo.flush(timeout_s=8.0).unwrap()
+        fo.flush(timeout_s=20.0).unwrap()
         server.wait_for(lambda: 1000 in server.numbers())
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import flext_observability as fo
 from tests.fixtures.collector import closed_port
+from tests.fixtures.library import flush_in_vain, wait_until
 from tests.fixtures.programs import run_program
 from tests.fixtures.web_service import Reply, WebService
 
@@ -268,11 +269,12 @@ def test_renewed_while_it_lasts(service: WebService) -> None:
     alerts = start(service, alert_resend_s=1)
     alerts.process_alert(alert()).unwrap()
     service.wait_for(lambda: len(service.asked) >= 3)
-    times = [asked.at_s for asked in service.asked]
-    assert 0.8 < times[2] - times[1] < 1.9
-    for asked in service.asked:
-        end = datetime.fromisoformat(asked.json[0]["endsAt"]).timestamp()
-        assert 3.0 < end - time.time() + (time.monotonic() - asked.at_s) < 5.5
+    asked = service.asked[:3]
+    ends = [datetime.fromisoformat(a.json[0]["endsAt"]).timestamp() for a in asked]
+    # They tell when it was posted: on a busy machine it may come later.
+    assert 1.6 < ends[2] - ends[0] < 8.0
+    now = time.time() - time.monotonic()
+    assert all(0 < e - now - a.at_s < 5.5 for e, a in zip(ends, asked, strict=True))
     assert ledger().accepted == 1, "renewals are no changes"
 
 
@@ -351,8 +353,8 @@ def test_a_name_that_cannot_be_looked_up() -> None:
     fo.setup("shop", exporters=["none"], alertmanager_url=address).unwrap()
     alerts = fo.FlextAlertService(fo.FlextContainer())
     alerts.process_alert(alert()).unwrap()
-    assert fo.flush(timeout_s=1.0).is_failure
-    assert "nobody.invalid" in str(fo.status().last_error)
+    # A resolver that hears nothing tries for some time.
+    assert "nobody.invalid" in str(flush_in_vain(1.0).last_error)
     fo.shutdown(timeout_s=0.1)
 
 
@@ -363,7 +365,7 @@ def test_a_redirect_is_never_followed(service: WebService) -> None:
         service.usual = Reply(307, headers=location)
         alerts = start(service)
         alerts.process_alert(alert()).unwrap()
-        assert fo.flush(timeout_s=0.5).is_failure
+        flush_in_vain()
         assert elsewhere.asked == []
     assert ledger().pending == 1
     assert "redirect" in " ".join(fo.status().problems)
@@ -401,7 +403,7 @@ def test_no_alertmanager_no_harm() -> None:
     assert alerts.process_alert(alert()).success
     failed = fo.flush(timeout_s=0.5)
     assert "1 alerts" in str(failed.error)
-    problem = " ".join(fo.status().problems)
+    problem = " ".join(wait_until(lambda: fo.status().problems))
     assert "connection refused" in problem
     assert "hunter2" not in problem
     fo.shutdown(timeout_s=0.3)

@@ -743,7 +743,7 @@ handle = fo.setup("shop", endpoint=sys.argv[2], protocol="http/protobuf").unwrap
 with trace.get_tracer("noisy").start_as_current_span("noise"):
     with fo.flext_span("x"):
         logging.getLogger("shop").warning("x")
-fo.flush(5.0).unwrap()
+fo.flush(20.0).unwrap()
 """
 
 

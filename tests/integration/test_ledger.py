@@ -21,7 +21,7 @@ from tests.fixtures.collector import (
     silent_port,
 )
 from tests.fixtures.interruptions import interrupted
-from tests.fixtures.library import assert_balanced, flush, start
+from tests.fixtures.library import assert_balanced, flush, flush_in_vain, start
 
 
 def make_spans(count: int, name: str = "x") -> None:
@@ -112,9 +112,9 @@ def test_unauthenticated(collector: Collector) -> None:
     collector.answer_always(UNAUTHENTICATED)
     start(collector, exit_budget_s=0.2)
     make_spans(4)
-    fo.flush(timeout_s=1.0)
-    assert fo.status().signals["traces"].delivered == 0
-    assert "credentials" in str(fo.status().last_error)
+    status = flush_in_vain(1.0)
+    assert status.signals["traces"].delivered == 0
+    assert "credentials" in str(status.last_error)
     assert_balanced()
 
 

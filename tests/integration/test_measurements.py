@@ -440,7 +440,7 @@ FORKING = """
     child = os.fork()
     for _ in range(40 if child else 7):
         hits.add(1); call()
-    fo.flush(10).unwrap()
+    fo.flush(20.0).unwrap()
     if child:
         assert os.waitpid(child, 0)[1] == 0
         fo.shutdown()

@@ -174,7 +174,7 @@ def test_what_is_exported_was_recently_seen(
 
     for _ in range(1_100):
         price()
-    fo.flush(10).unwrap()
+    fo.flush(20.0).unwrap()
     traces = get(port, "/traces?operation=price&limit=1000")
     assert traces["total"] == len(traces["traces"]) == 1_000
     assert traces["traces"][0]["duration"] >= 0
@@ -190,7 +190,7 @@ def test_nothing_is_kept_where_nobody_looks(http_collector: Collector) -> None:
     ).unwrap()
     with fo.flext_span("x") as span:
         gone = weakref.ref(span)
-    fo.flush(10).unwrap()
+    fo.flush(20.0).unwrap()
     del span
     gc.collect()
     assert gone() is None

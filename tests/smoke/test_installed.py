@@ -80,7 +80,7 @@ def test_all_three_signals_arrive(server: OtlpServer) -> None:
         compression="none",
     ).unwrap()
     assert work(1) == 2
-    fo.flush(10).unwrap()
+    fo.flush(20.0).unwrap()
     fo.shutdown().unwrap()
 
     spans = [
