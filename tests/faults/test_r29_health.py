@@ -80,7 +80,7 @@ def test_collector_down(
 ) -> None:
     """Within 10 s it is not ready and says why, stays alive, and recovers by itself."""
     child = run.start(count=10, then="serve").wait_count(10)
-    child.ask("flush 5")
+    child.ask("flush 20")
     ask = asked(child)
     assert ask() == (True, ())
     if trouble == "closed":
