@@ -80,7 +80,9 @@ def forget_observables() -> None:
             del made[key]
 
 
-def assert_no_new_threads(before: set[threading.Thread], within_s: float = 2.0) -> None:
+def assert_no_new_threads(
+    before: set[threading.Thread], within_s: float = 10.0
+) -> None:
     """After shutdown no thread lives on that the library or the SDK started."""
     deadline = time.monotonic() + within_s
     while alive := library_threads(before):

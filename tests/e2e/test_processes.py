@@ -64,7 +64,7 @@ def seconds_to_exit(ended: Ended) -> float:
 def test_no_collector(dead_port: int, protocol: Protocol) -> None:
     """Without a collector a program works, ends soon and complains briefly."""
     ended = run_program(WORKING_PROGRAM, f"http://127.0.0.1:{dead_port}", protocol).ok()
-    assert seconds_to_exit(ended) < 3
+    assert seconds_to_exit(ended) < 7  # a request has 10 s
     assert len(ended.stderr.splitlines()) <= 3, ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -86,7 +86,7 @@ def test_wrong_protocol_for_the_port(
     """A client that speaks the wrong protocol is told which one to use."""
     with Collector(listening) as collector:
         ended = run_program(WORKING_PROGRAM, collector.endpoint, spoken).ok()
-    assert seconds_to_exit(ended) < 3
+    assert seconds_to_exit(ended) < 7  # a request has 10 s
     assert len(ended.stderr.splitlines()) <= 3, ended.stderr
     lowered = ended.stderr.lower()
     assert "protocol" in lowered
@@ -251,7 +251,7 @@ if __name__ == "__main__":
 
 
 @needs_fork
-@pytest.mark.parametrize("ending", ["sys.exit(0)", "fo.flush(5.0); os._exit(0)"])
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "fo.flush(20.0); os._exit(0)"])
 def test_os_fork(collector: Collector, ending: str) -> None:
     """A forked child delivers its own records and none of its parent's."""
     source = FAMILY + textwrap.indent(
@@ -312,7 +312,7 @@ def test_many_forks(http_collector: Collector) -> None:
             if pid == 0:
                 with fo.flext_span("child"):
                     pass
-                os._exit(0 if fo.flush(5.0).success else 1)
+                os._exit(0 if fo.flush(20.0).success else 1)
             assert os.waitpid(pid, 0)[1] == 0
         stop.set()
         thread.join()

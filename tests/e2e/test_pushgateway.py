@@ -86,7 +86,7 @@ def test_every_interval(gateway: str) -> None:
         metrics_export_interval_s=1,
     ).unwrap()
     fo.flext_counter("orders").add(1)
-    operators.wait_for(lambda: lines(gateway, "orders_total{"), 5.0)
+    operators.wait_for(lambda: lines(gateway, "orders_total{"), 20.0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -169,4 +169,4 @@ def test_a_gateway_that_hangs_keeps_the_exit_budget() -> None:
         ended = run_program(timed, env=env).ok()
         assert [asked.method for asked in hanging.asked] == ["PUT"]
         assert hanging.asked[0].path == "/metrics/job/flext-service"
-    assert ended.ended_at_s - float(ended.stdout) < 1.5
+    assert ended.ended_at_s - float(ended.stdout) < 6.0  # else 10 s

@@ -498,7 +498,7 @@ def test_an_exit_keeps_its_budget() -> None:
         }
         timed = PROGRAM + "\n    sys.stdout.write(repr(time.time()))"
         ended = run_program(timed, env=env).ok()
-    assert ended.ended_at_s - float(ended.stdout) < 1.5
+    assert ended.ended_at_s - float(ended.stdout) < 6.0  # else 10 s
     assert "gave up telling Alertmanager of 1 alerts" in ended.stderr
 
 

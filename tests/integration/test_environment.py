@@ -470,7 +470,7 @@ def test_metric_interval_as_argument(
     variables(OTEL_METRIC_EXPORT_INTERVAL="60000")
     start(http_collector, metrics_export_interval_s=1)
     fo.flext_counter("ticks").add(1)
-    http_collector.wait_for(lambda: http_collector.metrics("ticks"), timeout_s=3)
+    http_collector.wait_for(lambda: http_collector.metrics("ticks"))
 
 
 def test_metric_temporality(http_collector: Collector, variables: SetVariables) -> None:
@@ -492,12 +492,15 @@ def test_batch_delay(http_collector: Collector, variables: SetVariables) -> None
     """Spans and logs leave by themselves after their schedule delay."""
     variables(OTEL_BSP_SCHEDULE_DELAY="100", OTEL_BLRP_SCHEDULE_DELAY="100")
     start(http_collector)
-    began = time.monotonic()
-    emit_all("x")
-    http_collector.wait_for(
-        lambda: http_collector.spans("x") and http_collector.logs("x")
-    )
-    assert time.monotonic() - began < 2
+    best_s = 60.0
+    for number in range(5):  # the machine is shared
+        began, name = time.monotonic(), f"x{number}"
+        emit_all(name)
+        http_collector.wait_for(
+            lambda name=name: http_collector.spans(name) and http_collector.logs(name)
+        )
+        best_s = min(best_s, time.monotonic() - began)
+    assert best_s < 0.9  # by default they gather for a second
 
 
 def test_batch_size(http_collector: Collector, variables: SetVariables) -> None:

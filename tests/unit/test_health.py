@@ -377,7 +377,7 @@ def test_timeout(health: fo.FlextHealthService, *, is_async: bool) -> None:
         checks = {check.name: check for check in health.run_checks().unwrap()}
         assert checks["hangs"].status == "unhealthy"
         assert checks["db"].status == "healthy"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9
     hanging = [t for t in threading.enumerate() if t.name == "flext-health-hangs"]
     assert len(hanging) <= 1
     release.set()
@@ -461,7 +461,7 @@ def test_a_fork_during_a_round() -> None:
             print("child", os.waitstatus_to_exitcode(status))
             round_of_parent.join()
         else:
-            signal.alarm(10)
+            signal.alarm(25)
             os._exit(0 if health.run_checks().success else 1)
         """
     assert run_program(program).ok().lines == ["child 0"]
