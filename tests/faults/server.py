@@ -30,6 +30,8 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
+from tests.fixtures.collector import closed_port
+
 T = TypeVar("T")
 Cut = Literal["", "before", "during", "after", "accepted"]
 
@@ -216,7 +218,7 @@ class FaultServer:
             target=self._loop.run_forever, name="fault-server", daemon=True
         )
         self._thread.start()
-        self.port = port
+        self.port = port or closed_port()  # nobody else's while it is closed
         self.open_port()
         if not is_open:
             self.close_port()

@@ -373,7 +373,11 @@ def test_parts_that_log(
 begin({parts})
 with fo.flext_span("begun"):
     log.warning("begun")
-time.sleep(0.4)
+quiet_since, heard, deadline = time.monotonic(), said, time.monotonic() + 20
+while time.monotonic() - quiet_since < 1.0 and time.monotonic() < deadline:
+    time.sleep(0.05)
+    if said != heard:  # their threads still speak, each of what the last one said
+        quiet_since, heard = time.monotonic(), said
 fo.flush(1.0)
 before = said
 idle(1.0)

@@ -38,7 +38,7 @@ def test_metrics_are_taken_during_an_outage() -> None:
         return [Observation(taken)]
 
     handle.meter.create_observable_gauge("taken", [count])
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 20
     while taken < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert taken >= 3
@@ -153,14 +153,14 @@ def test_callbacks_that_raise_anything(http_collector: Collector) -> None:
         raise SystemExit(3)
 
     handle.meter.create_observable_gauge("leave", [leave])
-    deadline = time.monotonic() + 6
+    deadline = time.monotonic() + 20
     while calls < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert calls >= 2
     fo.flext_counter("kept").add(2)
     with fo.flext_span("work", {"user": "ann"}):
         pass
-    assert fo.flush(5).success
+    assert fo.flush(20).success
     assert http_collector.span("work").attributes["user"] == "[redacted]"
     assert http_collector.metric("kept").value == 2, "other instruments are collected"
 
@@ -366,7 +366,7 @@ def test_a_flush_of_several_requests_waits_for_nothing(
     """What is left after a full request goes at once when somebody waits for it."""
     start(http_collector, durability="memory")
     best_s = 60.0
-    for _ in range(3):  # the machine is shared
+    for _ in range(5):  # the machine is shared
         for _ in range(2500):
             with fo.flext_span("one of many"):
                 pass
@@ -424,5 +424,5 @@ def test_what_many_dead_processes_left_goes_at_once(tmp_path: Path) -> None:
             pass
         server.wait_for(lambda: len(server.spans("theirs")) == 100, 30)
         server.wait_for(lambda: server.spans("ours"), 30)
-        assert time.monotonic() - began < 10  # 20 pauses would take as many seconds
+        assert time.monotonic() - began < 15  # 20 pauses would take as many seconds
         fo.shutdown()
