@@ -21,7 +21,7 @@ def test_runs_alone(path: Path, tmp_path: Path) -> None:
         env=clean_environment(PYTHONIOENCODING="utf-8", PYTHONWARNINGS="error"),
         capture_output=True,
         encoding="utf-8",
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -68,12 +68,12 @@ def test_prometheus_scrapes_two_workers_through_one_server(tmp_path: Path) -> No
     ]
     try:
         for worker in ports:
-            operators.wait_for(partial(answers, worker), 20)
+            operators.wait_for(partial(answers, worker), 40)
             for _ in range(9):
                 ask(worker, "/")
         with operators.prometheus(tmp_path, config) as prometheus:
             operators.wait_for(
-                lambda: [v["value"][1] for v in prometheus.query(SUM)] == ["20"], 20
+                lambda: [v["value"][1] for v in prometheus.query(SUM)] == ["20"], 40
             )
             (up,) = prometheus.query("up")
             assert up["value"][1] == "1"

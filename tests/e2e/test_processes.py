@@ -319,7 +319,7 @@ def test_many_forks(http_collector: Collector) -> None:
         """,
         http_collector.endpoint,
         http_collector.protocol,
-        timeout_s=40,
+        timeout_s=90,
     ).ok()
     assert len(http_collector.spans("child")) == 10
     ids = [span.span_id for span in http_collector.spans()]

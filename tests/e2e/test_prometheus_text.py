@@ -45,7 +45,7 @@ def check(text: str) -> "subprocess.CompletedProcess[str]":
         input=text,
         capture_output=True,
         encoding="utf-8",
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

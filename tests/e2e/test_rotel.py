@@ -62,7 +62,7 @@ def running_agent(collector: Collector, folder: Path) -> Iterator[dict[Protocol,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=60,
         check=False,
     )
     if probe.returncode:
@@ -101,7 +101,7 @@ def running_agent(collector: Collector, folder: Path) -> Iterator[dict[Protocol,
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
     """Wait until the agent listens."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), 0.2).close()

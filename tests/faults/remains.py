@@ -159,7 +159,7 @@ class Service:
             self.is_away = True
         before = set(self.folders())
         with self.start(count, first, **fields) as process:
-            said, _ = process.communicate(timeout=30)
+            said, _ = process.communicate(timeout=90)
         assert process.returncode == 0
         assert len(said.split()) == count
         (folder,) = set(self.folders()) - before

@@ -42,7 +42,7 @@ T = TypeVar("T")
 Server = FaultServer | Collector
 APP = Path(__file__).with_name("app.py")
 CHILD_STRIDE = 10**10
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 50.0
 
 
 def wait_until(

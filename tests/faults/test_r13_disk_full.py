@@ -131,7 +131,7 @@ class Filler:
 
     def end(self) -> None:
         """Wait for its end."""
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=90)
         assert self.process.returncode == 0
 
     def go_on(self) -> dict[str, Any]:

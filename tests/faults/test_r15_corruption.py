@@ -232,7 +232,7 @@ def test_descriptors_again(service: Service, orphan: Orphan) -> None:
         assert heir.stdout is not None
         assert json.loads(heir.stdout.readline()) == [True, 0, {}]
         wait_until(lambda: not orphan.folder.exists(), 20)
-        told, _ = heir.communicate("\n", timeout=30)
+        told, _ = heir.communicate("\n", timeout=90)
     assert json.loads(told) == [20, 20, {}]
     assert service.server.tally() == dict.fromkeys(range(1, 21), 1)
 

@@ -37,7 +37,7 @@ def test_eight_processes_four_killed(service: Service) -> None:
             assert process.stdout.readline()
         process.kill()
     for process in (*living, *doomed):
-        said, _ = process.communicate(timeout=40)
+        said, _ = process.communicate(timeout=90)
         finished.update(int(line) for line in said.split())
     # What was read before the kill counts too.
     for turn in range(4, 8):
@@ -55,7 +55,7 @@ def test_many_heirs(service: Service) -> None:
     service.die(*[40] * 6)
     heirs = [service.heir() for _ in range(4)]
     for heir in heirs:
-        _, said = heir.communicate(timeout=50)
+        _, said = heir.communicate(timeout=90)
         assert heir.returncode == 0, said.decode()
     expected = {turn * STEP + n for turn in range(6) for n in range(1, 41)}
     assert service.server.numbers() == expected

@@ -103,7 +103,7 @@ def family(scenario: str, folder: Path, **setup: object) -> Iterator[Family]:
     reader.start()
     try:
         yield told
-        process.wait(55)
+        process.wait(100)
         if not told.starting("SURVIVORS "):
             reader.join(20)  # daemons of the family hold the pipe too
     finally:
@@ -152,7 +152,7 @@ def drain(collector: Collector, folder: Path) -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -211,7 +211,7 @@ def drain(collector: Collector, folder: Path, service: str = "web") -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -687,7 +687,7 @@ def test_celery(durability: str, http_collector: Collector, tmp_path: Path) -> N
             ],
             env=environment(CELERY_FOLDER=str(queue)),
             check=True,
-            timeout=30,
+            timeout=90,
         )
         server.wait_said("(succeeded) in", 30)
         server.stop()

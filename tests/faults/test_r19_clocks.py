@@ -58,7 +58,7 @@ make(0, 100)
 def run_clocks(run: Run, rest: str, **setup: object) -> list[str]:
     """Run the program with that end; give what it printed."""
     text = PROGRAM + textwrap.dedent(rest)
-    return run_program(text, run.settings(**setup), timeout_s=50).ok().lines
+    return run_program(text, run.settings(**setup), timeout_s=100).ok().lines
 
 
 @pytest.mark.parametrize(

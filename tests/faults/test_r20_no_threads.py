@@ -48,7 +48,7 @@ SETUP = "fo.setup(**settings).unwrap()\n"
 def run_with(run: Run, rest: str, **setup: object) -> Ended:
     """Run the program with that end; it says nothing on standard error."""
     text = PROGRAM + textwrap.dedent(rest)
-    ended = run_program(text, run.settings(**setup), timeout_s=40).ok()
+    ended = run_program(text, run.settings(**setup), timeout_s=90).ok()
     assert ended.stderr == ""
     return ended
 
@@ -193,7 +193,7 @@ def test_closed_port_without_threads(run: Run, faults: FaultServer) -> None:
     """Nobody listening and no thread to be had: the records are on disk at the end."""
     faults.close_port()
     ended = run_program(
-        PROGRAM + SETUP + REFUSE + "make(0, 1000)\n", run.settings(), timeout_s=40
+        PROGRAM + SETUP + REFUSE + "make(0, 1000)\n", run.settings(), timeout_s=90
     ).ok()
     assert "Traceback" not in ended.stderr
     faults.open_port()

@@ -112,7 +112,7 @@ def run_self(
     """Run the program with that end."""
     text = SETUP + textwrap.dedent(rest)
     done = run_program(
-        text, collector.endpoint, collector.protocol, *args, env=env, timeout_s=50
+        text, collector.endpoint, collector.protocol, *args, env=env, timeout_s=100
     )
     return done.ok()
 
@@ -435,7 +435,7 @@ def test_one_line_about_trouble(
         SETUP + TROUBLE,
         *(address, protocol, durability, str(seconds)),
         env={"OTEL_BSP_MAX_QUEUE_SIZE": "600", "OTEL_BLRP_MAX_QUEUE_SIZE": "600"},
-        timeout_s=55,
+        timeout_s=100,
     ).ok()
     made = int(ended.lines[-1].split()[1])
     # Numbers and names of signals apart, each line is said once.

@@ -67,7 +67,7 @@ def run_cycles(rest: str, collector: Collector, spool_dir: Path) -> list[str]:
     ended = run_program(
         PROGRAM + textwrap.dedent(rest),
         *(collector.endpoint, collector.protocol, str(spool_dir)),
-        timeout_s=55,
+        timeout_s=100,
     ).ok()
     assert ended.stderr == ""
     return ended.lines

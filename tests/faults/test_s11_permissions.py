@@ -60,7 +60,7 @@ def test_permissions_whatever_the_umask(
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -101,6 +101,6 @@ def test_nothing_is_unpickled(service: Service, tmp_path: Path) -> None:
 def drain_with_little_memory(service: Service) -> None:
     """Deliver in a process that may use 1 GiB of addresses."""
     heir = service.heir(1 << 30)
-    _, said = heir.communicate(timeout=50)
+    _, said = heir.communicate(timeout=90)
     assert heir.returncode == 0, said.decode()
     assert b"MemoryError" not in said

@@ -633,7 +633,7 @@ def program(*arguments: str, **variables: str) -> Iterator["subprocess.Popen[str
 
 def answers(process: "subprocess.Popen[str]", port: int, path: str) -> Reply:
     """What the program answers, once it does."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 40
     while True:
         try:
             return ask(port, path)
@@ -653,13 +653,13 @@ def test_the_program_serves_and_ends() -> None:
         assert "flext_telemetry_records_total{" in page.text
         assert ask(port, "/health").json["status"] == "healthy"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     port = free_port()
     with program(HOST="127.0.0.1", PORT=str(port), PROMETHEUS_PATH="/prom") as process:
         assert answers(process, port, "/prom").status == 200
         assert ask(port, "/metrics").status == 404
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 def test_the_program_checks_itself() -> None:
@@ -697,7 +697,7 @@ def test_the_program_checks_itself() -> None:
 def test_the_program_refuses(arguments: list[str], message: str) -> None:
     """With exit code 2 and what to do."""
     with program(*arguments, PORT=str(free_port())) as process:
-        said, _ = process.communicate(timeout=15)
+        said, _ = process.communicate(timeout=40)
     assert process.returncode == 2
     assert message in said
 
@@ -709,7 +709,7 @@ def test_the_program_tells_of_a_port_in_use() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with program("--port", str(port)) as process:
-            said, _ = process.communicate(timeout=15)
+            said, _ = process.communicate(timeout=40)
     assert process.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}" in said
     assert not re.search("Traceback", said)

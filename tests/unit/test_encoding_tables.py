@@ -187,4 +187,4 @@ sys.exit(any(codes))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are of Unix")
 def test_forks() -> None:
     """A child forked while threads encode finds the tables whole."""
-    run_program(FORK, timeout_s=50).ok()
+    run_program(FORK, timeout_s=90).ok()

@@ -73,7 +73,7 @@ def test_python_block_runs(block: Block, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -103,7 +103,7 @@ def test_commands_exist() -> None:
             [sys.executable, "-m", "flext_observability", command, "--help"],
             capture_output=True,
             text=True,
-            timeout=40,
+            timeout=90,
             check=False,
         )
         assert done.returncode == 0, done.stderr
