@@ -21,6 +21,9 @@ needs_fork = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="this system has no fork"
 )
 
+# For programs whose exit nobody measures: a stall shall cost them no record.
+PATIENT = {"FLEXT_OBSERVABILITY_EXIT_BUDGET_S": "20"}
+
 # A small program that uses every signal and says when it is done.
 WORKING_PROGRAM = """
 import logging, sys, time
@@ -96,7 +99,9 @@ def test_wrong_protocol_for_the_port(
 
 def test_plain_exit_delivers_everything(collector: Collector) -> None:
     """A script that just ends has delivered all it made, and said nothing."""
-    ended = run_program(WORKING_PROGRAM, collector.endpoint, collector.protocol).ok()
+    ended = run_program(
+        WORKING_PROGRAM, collector.endpoint, collector.protocol, env=PATIENT
+    ).ok()
     assert ended.stderr == ""
     assert len(collector.spans("work")) == 20
     assert len(collector.logs()) == 20
@@ -119,6 +124,7 @@ def test_every_exit_delivers(http_collector: Collector, ending: str, code: int) 
         f"{WORKING_PROGRAM}\n{ending}\n",
         http_collector.endpoint,
         http_collector.protocol,
+        env=PATIENT,
     )
     assert ended.code == code
     assert ("RuntimeError: boom" in ended.stderr) == (code == 1)
@@ -141,6 +147,7 @@ def test_telemetry_at_exit(http_collector: Collector) -> None:
         """,
         http_collector.endpoint,
         http_collector.protocol,
+        env=PATIENT,
     ).ok()
     assert ended.stderr == ""
     assert http_collector.span("last")
@@ -183,7 +190,9 @@ with fo.flext_extract_headers(json.loads(sys.argv[3])):
 
 def test_trace_through_two_processes(collector: Collector) -> None:
     """One trace id, right parents and one correlation id across two processes."""
-    run_program(CALLER, collector.endpoint, collector.protocol, CALLED).ok()
+    run_program(
+        CALLER, collector.endpoint, collector.protocol, CALLED, env=PATIENT
+    ).ok()
     call, prepare, serve, inside = (
         collector.span(name) for name in ("call", "prepare", "serve", "inside")
     )
@@ -265,7 +274,7 @@ work("after")
 """,
         "    ",
     )
-    run_program(source, collector.endpoint, collector.protocol).ok()
+    run_program(source, collector.endpoint, collector.protocol, env=PATIENT).ok()
     check_family(collector)
 
 
@@ -285,7 +294,7 @@ work("after")
     # Spawn imports the main module, so it has to be a file.
     path = tmp_path / "family.py"
     path.write_text(FAMILY + textwrap.indent(main, "    "), "utf-8")
-    run_program(path, collector.endpoint, collector.protocol).ok()
+    run_program(path, collector.endpoint, collector.protocol, env=PATIENT).ok()
     check_family(collector)
 
 
@@ -319,6 +328,7 @@ def test_many_forks(http_collector: Collector) -> None:
         """,
         http_collector.endpoint,
         http_collector.protocol,
+        env=PATIENT,
         timeout_s=90,
     ).ok()
     assert len(http_collector.spans("child")) == 10
@@ -343,6 +353,7 @@ def test_fork_before_setup(http_collector: Collector) -> None:
         """,
         http_collector.endpoint,
         http_collector.protocol,
+        env=PATIENT,
     ).ok()
     assert http_collector.span("parent")
     assert http_collector.span("child")

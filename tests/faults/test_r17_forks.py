@@ -132,6 +132,8 @@ def run(scenario: str, collector: Collector, folder: Path, durability: str) -> F
         protocol=collector.protocol,
         durability=durability,
         spool_dir=str(folder / "spool"),
+        # How long an exit may take is R4's; here a stall shall cost no record.
+        exit_budget_s=10.0,
     ) as told:
         pass
     assert told.process.returncode == 0, (told.lines, told.errors)

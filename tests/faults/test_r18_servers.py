@@ -197,6 +197,8 @@ def setup_of(collector: Collector, folder: Path, durability: str) -> dict[str, o
         "protocol": collector.protocol,
         "durability": durability,
         "spool_dir": str(folder / "spool"),
+        # A stall at the end shall cost no record that nobody could send later.
+        **({"exit_budget_s": 8.0} if durability == "memory" else {}),
     }
 
 

@@ -48,7 +48,9 @@ SETUP = "fo.setup(**settings).unwrap()\n"
 def run_with(run: Run, rest: str, **setup: object) -> Ended:
     """Run the program with that end; it says nothing on standard error."""
     text = PROGRAM + textwrap.dedent(rest)
-    ended = run_program(text, run.settings(**setup), timeout_s=90).ok()
+    # How long an exit may take is R4's; here a stall shall cost no record.
+    settings = run.settings(exit_budget_s=20.0, **setup)
+    ended = run_program(text, settings, timeout_s=90).ok()
     assert ended.stderr == ""
     return ended
 

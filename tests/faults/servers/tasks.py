@@ -48,7 +48,7 @@ def send(count: int) -> None:
 
 def flush(**_details: object) -> None:
     """Send what a worker has before it ends, which it does by os._exit."""
-    fo.flush(2.0)
+    fo.flush(8.0)
 
 
 if "SERVER_FLUSH" in os.environ:
