@@ -34,15 +34,37 @@ class ForkSafeLock:
         self._lock = threading.RLock()
 
 
+class _All:
+    """The locks of this process, and whether a fork hook has freed them already."""
+
+    def __init__(self) -> None:
+        self._locks: WeakSet[ForkSafeLock] = WeakSet()
+        self._are_free = False
+
+    def add(self, lock: ForkSafeLock) -> None:
+        self._locks.add(lock)
+
+    def renew(self) -> None:
+        for lock in list(self._locks):
+            lock.renew()
+        self._are_free = True
+
+    def after_fork(self) -> None:
+        # Once freed they may be held again, by a thread that an earlier hook started:
+        # whoever got another lock then would not wait for what that thread does.
+        if not self._are_free:
+            self.renew()
+        self._are_free = False  # for the next generation
+
+
 # The one piece of state beside `runtime`: a lock cannot ask anybody for its process.
-_locks: WeakSet[ForkSafeLock] = WeakSet()
+_locks = _All()
 
 
 def renew_all() -> None:
-    """Free all locks, in a forked child."""
-    for lock in list(_locks):
-        lock.renew()
+    """Free all locks, in a forked child, before the hook of this module does."""
+    _locks.renew()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=renew_all)
+    os.register_at_fork(after_in_child=_locks.after_fork)

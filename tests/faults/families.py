@@ -674,6 +674,35 @@ def _crowd() -> None:
     me.made = len(threads)
 
 
+def early_thread() -> None:
+    """A fork hook has a thread use telemetry first, while later hooks still run."""
+
+    def work(number: int) -> None:
+        with fo.flext_span("op", {"who": me.who, "n": number}):
+            log.info("line", extra={"who": me.who, "n": number})
+
+    threads: list[threading.Thread] = []
+
+    def in_child() -> None:
+        me.becomes("child")
+        threads.append(threading.Thread(target=work, args=(0,)))
+        threads[0].start()
+        state = importlib.import_module("flext_observability.runtime").state
+        while state.is_asleep and not state._is_awaking:
+            time.sleep(0.001)
+
+    os.register_at_fork(after_in_child=in_child)
+    start()  # loads what has fork hooks of its own: they run after this one
+    me.make()
+    pid = os.fork()
+    if pid:
+        wait(pid)
+        return
+    work(1)
+    threads[0].join()
+    me.made = 2
+
+
 # -- what an unused child costs
 
 
@@ -784,7 +813,7 @@ SCENARIOS: dict[str, Callable[[], None]] = {
         *(in_a_span, from_a_thread, fork_hooks, many_generations, exec_in_child),
         *(shutdown_in_child, mp_fork, mp_spawn, mp_forkserver),
         *(mp_forkserver_preloaded, mp_pool, executor, locks, life, owner, late, crowd),
-        *(idle_child, imports),
+        *(early_thread, idle_child, imports),
     )
 }
 

@@ -199,7 +199,7 @@ def assert_balanced(who: str, member: dict[str, Any]) -> None:
 FORKS = (
     *("before_setup", "after_setup", "os_exit", "both_call_setup", "double"),
     *("double_idle", "from_a_thread", "fork_hooks", "many_generations"),
-    *("exec_in_child", "shutdown_in_child", "crowd"),
+    *("exec_in_child", "shutdown_in_child", "crowd", "early_thread"),
 )
 PROCESSES = ("mp_fork", "mp_spawn", "mp_forkserver", "mp_forkserver_preloaded")
 
