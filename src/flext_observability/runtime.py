@@ -389,8 +389,10 @@ class _State:
             _operations.start_over()
         if former is None:
             return
+        from ._pipeline import ids
         from ._pipeline.exchange import Awakening
 
+        ids.start_over()  # its own hook may stand behind one that makes a span
         if not is_heir:
             # Spans that are open now end here, into locks that nobody may release.
             former.abandon()

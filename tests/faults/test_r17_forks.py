@@ -184,6 +184,8 @@ def assert_own(collector: Collector, told: Family, extra: tuple[str, ...] = ()) 
         assert numbers == expected, kind
     assert all(len(ids) == 1 for ids in instances.values()), instances
     assert len(set.union(*instances.values())) == len(instances), instances
+    ids = Counter(span.span_id for span in collector.spans())
+    assert ids.total() == len(ids), "the same ids in two processes"
     for who, member in members.items():
         assert_balanced(who, member)
 

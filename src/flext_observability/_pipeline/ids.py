@@ -16,8 +16,15 @@ _offered: ContextVar[tuple[int, int] | None] = ContextVar(
 # ids in several processes, and our draws would change what the program draws.
 _source = random.Random()  # noqa: S311 - ids are no secret
 random_bits: Final = _source.getrandbits
+
+
+def start_over() -> None:
+    """Make other ids than the parent, in a forked child."""
+    _source.seed()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_source.seed)
+    os.register_at_fork(after_in_child=start_over)
 
 
 class _OwnRandomIds(RandomIdGenerator):
