@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the spool needs floc
 
 # Fills the disk, then makes room; says its status after each step.
 PROGRAM = """
-import json, os, sys, time
+import importlib, json, os, sys, time
 import flext_observability as fo
 way, count, size, fields = json.loads(sys.argv[1])
 if way == "limit":
@@ -64,6 +64,9 @@ elif way == "tmpfs":
     mount = ["mount", "-o", "remount,size=64m", fields["spool_dir"]]
     subprocess.check_call(mount)
 time.sleep(1.1)
+# The disk is asked once a second. Until it took what waits, there is no room for more.
+pipeline = importlib.import_module("flext_observability.runtime").state.live()
+wait(lambda: not any(route._intake.unwritten for route in pipeline.routes))
 make(count + 1, count + 10)
 wait(lambda: not is_troubled())
 tell()
