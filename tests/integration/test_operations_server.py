@@ -22,7 +22,7 @@ import flext_observability as fo
 from flext_observability import server as operations
 from tests.conftest import library_threads
 from tests.fixtures.collector import Collector, closed_port
-from tests.fixtures.library import start
+from tests.fixtures.library import start, wait_until
 from tests.fixtures.programs import clean_environment, run_program
 from tests.fixtures.web import Reply, asgi_server, ask, free_port, value_of, wsgi_server
 
@@ -353,7 +353,7 @@ def test_shutdown_frees_the_port(port: int) -> None:
     """Nothing listens any more, no thread is left, and setup may come again."""
     assert ask(port, "/health").status == 200
     assert fo.shutdown().success
-    assert not library_threads()
+    wait_until(lambda: not library_threads())
     with pytest.raises(OSError, match="refused"):
         ask(port, "/health")
     fo.setup("shop", exporters=["none"], server_port=port).unwrap()
