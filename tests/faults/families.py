@@ -25,8 +25,6 @@ from pathlib import Path
 from typing import Any, Self
 
 WATCHDOG_S = 20.0
-GATHERING_S = 1.0
-"""So long a request waits for more records, unless somebody flushes."""
 COUNT = 5
 """Spans, and log records, that a member makes at a time."""
 
@@ -55,8 +53,6 @@ class Member:
     def __init__(self) -> None:
         self.who = "parent"
         self.made = 0
-        self.began_s = 0.0
-        """When it began to make the first record."""
 
     def becomes(self, who: str) -> None:
         """Be somebody else, who made nothing yet."""
@@ -64,8 +60,6 @@ class Member:
 
     def make(self, count: int = COUNT) -> None:
         """Make that many spans and log records."""
-        if not self.made:
-            self.began_s = time.monotonic()
         for number in range(self.made, self.made + count):
             with fo.flext_span("op", {"who": self.who, "n": number}):
                 log.info("line", extra={"who": self.who, "n": number})
@@ -108,6 +102,17 @@ def start() -> None:
     fo.setup("family", **json.loads(sys.argv[2])).unwrap()
 
 
+def start_slow() -> None:
+    """Call ``fo.setup``; nothing is sent within 15 s unless somebody flushes or ends.
+
+    A child that leaves with a request under way has it repeated by the next process;
+    after the usual second that could happen to one that the machine stopped.
+    """
+    os.environ["OTEL_BSP_SCHEDULE_DELAY"] = "15000"
+    os.environ["OTEL_BLRP_SCHEDULE_DELAY"] = "15000"
+    start()
+
+
 def leave() -> None:
     """End by os._exit, with nothing left that the mode would lose then."""
     durability = fo.status().durability
@@ -115,10 +120,6 @@ def leave() -> None:
         fo.flush(10.0).unwrap()
     elif durability == "batch":
         wait_for_the_writer()
-    if time.monotonic() - me.began_s > GATHERING_S / 2:
-        # Something stopped us for so long that a request may be under way, which the
-        # next process would repeat.
-        fo.flush(10.0).unwrap()
     leave_at_once()
 
 
@@ -189,7 +190,7 @@ def after_setup() -> None:
 
 def os_exit() -> None:
     """The child ends by os._exit, and delivered nothing before if it can wait."""
-    start()
+    start_slow()
     me.make()
 
     def child() -> None:
@@ -202,7 +203,7 @@ def os_exit() -> None:
 
 def os_exit_at_once() -> None:
     """The child ends by os._exit in the middle of its work."""
-    start()
+    start_slow()
     me.make()
 
     def child() -> None:
@@ -240,7 +241,7 @@ def double() -> None:
 
 def double_idle() -> None:
     """A daemon: its parent never used telemetry and leaves first."""
-    start()
+    start_slow()
     me.make()
     reader, writer = os.pipe()
 
@@ -271,7 +272,7 @@ def in_a_span() -> None:
 
 def from_a_thread() -> None:
     """Another thread than the main one forks."""
-    start()
+    start_slow()
     me.make()
 
     def work() -> None:
@@ -490,7 +491,7 @@ class Noise:
 
 def locks() -> None:
     """200 forks while threads record, flush and ask; every other child records too."""
-    start()
+    start_slow()
     ends = (me.make, _do_nothing, _make_and_leave, _do_nothing)
     with Noise() as noise:
         running: list[int] = []
@@ -521,7 +522,7 @@ def _make_and_leave() -> None:
 
 def life() -> None:
     """40 forks while another thread calls setup and shutdown again and again."""
-    start()
+    start_slow()
     stop = threading.Event()
 
     def churn() -> None:
