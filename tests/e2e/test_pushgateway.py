@@ -154,7 +154,7 @@ def test_a_refusal_is_told() -> None:
         handle.push().unwrap()
         assert fo.status().problems == ()
         assert elsewhere.asked == []
-        fo.shutdown().unwrap()
+        fo.shutdown(20.0).unwrap()
 
 
 def test_a_gateway_that_hangs_keeps_the_exit_budget() -> None:

@@ -343,7 +343,7 @@ def shutdown_in_child() -> None:
 
     def later_child() -> None:
         me.make()
-        fo.shutdown().unwrap()
+        fo.shutdown(20.0).unwrap()
 
     wait(fork(child, "idle"), fork(later_child))
     me.make()
@@ -782,7 +782,7 @@ def imports() -> None:
     with fo.flext_extract_headers(headers):
         fo.flext_add_attributes(n=1)
     fo.flush(10.0).unwrap()
-    fo.shutdown().unwrap()
+    fo.shutdown(20.0).unwrap()
     sys.meta_path.remove(spy)
     say("IMPORTS " + json.dumps(spy.found))
 

@@ -182,7 +182,7 @@ if way != "first":
     make(1)
     fo.flush(20.0).unwrap()
 if way == "again":  # the last channel is closed, so gRPC ends and starts again
-    fo.shutdown().unwrap()
+    fo.shutdown(20.0).unwrap()
     start()
 held = []
 try:

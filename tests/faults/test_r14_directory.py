@@ -78,7 +78,7 @@ def make(first, last):
     fo.flush(20.0).unwrap()
 fo.setup(**{**fields, "spool_dir": fields["spool_dir"] + "-of-root"}).unwrap()
 make(1, 1)
-fo.shutdown().unwrap()
+fo.shutdown(20.0).unwrap()
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)

@@ -371,7 +371,7 @@ def test_use_before_setup(http_collector: Collector) -> None:
     counter.add(1)
     assert monitored() == 7
     assert fo.flush().success
-    assert fo.shutdown().success
+    assert fo.shutdown(20.0).success
     status = fo.status()
     assert not status.running
     assert not status.ready
@@ -406,7 +406,7 @@ def test_use_after_shutdown(
         counter.add(1)
         tracer.start_span("late").end()
         assert fo.flush().success
-        assert fo.shutdown().success
+        assert fo.shutdown(20.0).success
     status = fo.status()
     assert not status.running
     assert not status.ready

@@ -119,5 +119,5 @@ def test_targets(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (entry,) = json.loads(path.read_text(encoding="utf-8"))
     assert entry["labels"]["job"] == name
     assert sorted(entry) == ["labels", "targets"]
-    fo.shutdown().unwrap()
+    fo.shutdown(20.0).unwrap()
     assert list(tmp_path.rglob("*.json")) == []

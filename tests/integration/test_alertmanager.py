@@ -192,7 +192,7 @@ def test_what_an_earlier_setup_raised_can_be_resolved(service: WebService) -> No
     """An alert that was open at a shutdown is ended by its resolution later."""
     alerts = start(service)
     raised = alerts.process_alert(alert(tags={"disk": "a"})).unwrap()
-    fo.shutdown().unwrap()
+    fo.shutdown(20.0).unwrap()
     fo.setup("shop", exporters=["none"], alertmanager_url=service.address).unwrap()
     alerts.resolve_alert(raised.id).unwrap()
     fo.flush().unwrap()
@@ -568,7 +568,7 @@ def test_without_threads(service: WebService) -> None:
 def test_after_shutdown_nothing_is_told(service: WebService) -> None:
     """An alert after the end of the telemetry is processed, and goes nowhere."""
     alerts = start(service)
-    fo.shutdown().unwrap()
+    fo.shutdown(20.0).unwrap()
     assert alerts.process_alert(alert()).success
     assert service.asked == []
 

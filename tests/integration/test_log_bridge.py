@@ -26,6 +26,8 @@ def program(collector: Collector, source: str) -> Ended:
         env={
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
             "OTEL_EXPORTER_OTLP_PROTOCOL": collector.protocol,
+            # How long the exit may take is another test's.
+            "FLEXT_OBSERVABILITY_EXIT_BUDGET_S": "20",
         },
     ).ok()
 
@@ -184,7 +186,7 @@ def test_undone_by_shutdown(http_collector: Collector) -> None:
     )
     start(http_collector)
     logging.getLogger("x").warning("during")
-    fo.shutdown().unwrap()
+    fo.shutdown(20.0).unwrap()
     logging.getLogger("x").warning("after")
     assert before == (
         list(root.handlers),

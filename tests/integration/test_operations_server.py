@@ -352,7 +352,7 @@ def test_requests_to_us_are_no_telemetry(http_collector: Collector) -> None:
 def test_shutdown_frees_the_port(port: int) -> None:
     """Nothing listens any more, no thread is left, and setup may come again."""
     assert ask(port, "/health").status == 200
-    assert fo.shutdown().success
+    assert fo.shutdown(20.0).success
     wait_until(lambda: not library_threads())
     with pytest.raises(OSError, match="refused"):
         ask(port, "/health")

@@ -52,7 +52,7 @@ def test_there_while_it_serves(tmp_path: Path) -> None:
     fo.flext_counter("orders").add(1)
     with urllib.request.urlopen(f"http://{target}/metrics", timeout=5) as answer:
         assert b"target_info" in answer.read()
-    fo.shutdown().unwrap()
+    fo.shutdown(20.0).unwrap()
     assert list(folder.iterdir()) == []
 
 
@@ -103,7 +103,7 @@ def test_the_dead_are_cleaned_the_living_stay(tmp_path: Path) -> None:
     finally:
         for child in children:
             child.communicate(timeout=10)
-    fo.shutdown().unwrap()
+    fo.shutdown(20.0).unwrap()
     assert entries(tmp_path) == [foreign]
 
 
@@ -148,7 +148,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     """Something in the way of the entry: one line, and the page is served anyway."""
     start(tmp_path)
     (path,) = entries(tmp_path)
-    fo.shutdown().unwrap()
+    fo.shutdown(20.0).unwrap()
     port = path.stem.rpartition("-")[2]
     path.mkdir()
     (path / "in the way").write_text("")

@@ -247,7 +247,7 @@ def test_before_setup_everything_is_quiet() -> None:
 
     assert work() == 3
     assert fo.flush().success
-    assert fo.shutdown().success
+    assert fo.shutdown(20.0).success
     assert not fo.status().running
     assert fo.flext_create_metric("m", 1).success
     assert fo.flext_create_log_entry("info", "hello").success
@@ -258,7 +258,7 @@ def test_after_shutdown_everything_is_quiet(http_collector: Collector) -> None:
     """After shutdown calls still work, and nothing leaves the process."""
     handle = start(http_collector)
     emit_all("before")
-    assert handle.shutdown().success
+    assert handle.shutdown(20.0).success
     emit_all("after")
     fo.flext_create_metric("after", 1).unwrap()
 
@@ -275,7 +275,7 @@ def test_after_shutdown_everything_is_quiet(http_collector: Collector) -> None:
 def test_setup_after_shutdown_starts_again(http_collector: Collector) -> None:
     """Shutdown is no end: the next setup works like the first."""
     start(http_collector)
-    fo.shutdown().unwrap()
+    fo.shutdown(20.0).unwrap()
     start(http_collector)
     emit_all("again")
     flush()

@@ -279,7 +279,7 @@ def test_flushed_and_shut_down(http_collector: Collector, plug: Plug) -> None:
     assert [span.name for span in memory.get_finished_spans()] == ["flushed"]
     with fo.flext_span("at the end"):
         pass
-    assert fo.shutdown().success
+    assert fo.shutdown(20.0).success
     assert len(memory.get_finished_spans()) == 2
 
 
@@ -377,7 +377,7 @@ def test_added_processor_is_flushed_after_another_setup(
     trace.get_tracer("lib").start_span("flushed").end()
     flush()
     trace.get_tracer("lib").start_span("at the end").end()
-    assert fo.shutdown().success
+    assert fo.shutdown(20.0).success
     names = [span.name for span in memory.get_finished_spans()]
     assert names == ["flushed", "at the end"]
 

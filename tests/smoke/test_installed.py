@@ -81,7 +81,7 @@ def test_all_three_signals_arrive(server: OtlpServer) -> None:
     ).unwrap()
     assert work(1) == 2
     fo.flush(20.0).unwrap()
-    fo.shutdown().unwrap()
+    fo.shutdown(20.0).unwrap()
 
     spans = [
         span
