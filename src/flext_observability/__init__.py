@@ -259,16 +259,25 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+_AFTER_FORK = (
+    ("locks", "renew_all"),
+    ("_pipeline.ids", "start_over"),
+    ("runtime", "start_over"),
+)
+
+
 def _start_over_in_child() -> None:
     """Leave the parent's pipeline alone, before a later fork hook can use it.
 
-    Hooks run in the order of their registration: here, not at ``setup()``, because a
-    program may register its own in between and have it log, or make a span.
+    Hooks run in the order of their registration: here, not in the modules, because a
+    program may register its own in between and have it log, make a span, or start a
+    thread that does.
     """
-    runtime = sys.modules.get(f"{__name__}.runtime")
-    state: Any = getattr(runtime, "state", None)
-    if state is not None:
-        state.after_fork()
+    for name, verb in _AFTER_FORK:
+        module = sys.modules.get(f"{__name__}.{name}")
+        start_over: Any = getattr(module, verb, None)  # none while it is loaded
+        if start_over is not None:
+            start_over()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,6 +1,5 @@
 """Locks that a forked child can take, whoever held them in the parent."""
 
-import os
 import threading
 from contextlib import suppress
 from weakref import WeakSet
@@ -34,37 +33,15 @@ class ForkSafeLock:
         self._lock = threading.RLock()
 
 
-class _All:
-    """The locks of this process, and whether a fork hook has freed them already."""
-
-    def __init__(self) -> None:
-        self._locks: WeakSet[ForkSafeLock] = WeakSet()
-        self._are_free = False
-
-    def add(self, lock: ForkSafeLock) -> None:
-        self._locks.add(lock)
-
-    def renew(self) -> None:
-        for lock in list(self._locks):
-            lock.renew()
-        self._are_free = True
-
-    def after_fork(self) -> None:
-        # Once freed they may be held again, by a thread that an earlier hook started:
-        # whoever got another lock then would not wait for what that thread does.
-        if not self._are_free:
-            self.renew()
-        self._are_free = False  # for the next generation
-
-
 # The one piece of state beside `runtime`: a lock cannot ask anybody for its process.
-_locks = _All()
+_locks: WeakSet[ForkSafeLock] = WeakSet()
 
 
 def renew_all() -> None:
-    """Free all locks, in a forked child, before the hook of this module does."""
-    _locks.renew()
+    """Free all locks; the package's fork hook calls it first of all, and nobody else.
 
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_locks.after_fork)
+    Once freed they may be held again, by a thread that another fork hook started:
+    whoever got a new lock then would not wait for what that thread does.
+    """
+    for lock in list(_locks):
+        lock.renew()

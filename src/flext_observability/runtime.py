@@ -18,7 +18,7 @@ from ._pipeline.operations import OperationTotals
 from .constants import DropReason, Signal
 from .constants import FlextObservabilityConstants as C
 from .host_hooks import EndOfProcess, HostHooks
-from .locks import ForkSafeLock, renew_all
+from .locks import ForkSafeLock
 from .own_log import ERROR, WARNING, say
 from .report import FlextObservabilityStatus, no_ledgers, status_of
 
@@ -371,11 +371,7 @@ class _State:
     # -- fork
 
     def after_fork(self) -> None:
-        """Start over in a forked child: the records queued here are the parent's.
-
-        The package registers this when it is imported.
-        """
-        renew_all()  # the hook of the locks may stand behind one of the program
+        """Start over in a forked child: the records queued here are the parent's."""
         self._closed = None
         if self.surface is not None:
             self.surface.after_fork()
@@ -389,10 +385,8 @@ class _State:
             _operations.start_over()
         if former is None:
             return
-        from ._pipeline import ids
         from ._pipeline.exchange import Awakening
 
-        ids.start_over()  # its own hook may stand behind one that makes a span
         if not is_heir:
             # Spans that are open now end here, into locks that nobody may release.
             former.abandon()
@@ -467,6 +461,7 @@ class _State:
 
 
 state = _State()
+start_over = state.after_fork  # the package's fork hook calls it
 
 _operations = OperationTotals()
 """Counts of monitored calls in this process, with or without a pipeline."""

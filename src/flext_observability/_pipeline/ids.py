@@ -1,6 +1,5 @@
 """Ids of spans: random ones, or those that whoever starts a span offers."""
 
-import os
 import random
 from contextvars import ContextVar
 from typing import Final
@@ -19,12 +18,8 @@ random_bits: Final = _source.getrandbits
 
 
 def start_over() -> None:
-    """Make other ids than the parent, in a forked child."""
+    """Make other ids than the parent, in a forked child; its fork hook calls this."""
     _source.seed()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=start_over)
 
 
 class _OwnRandomIds(RandomIdGenerator):
