@@ -49,6 +49,9 @@ class Surface(Protocol):
     def share(self, config: "Settings") -> None:
         """Join metrics with sibling processes, if the settings say so."""
 
+    def resume(self) -> None:
+        """Begin what had to wait until this process may have threads."""
+
     def shared(self) -> Any:
         """Give what joins them, ``None`` where nothing does."""
 
@@ -86,6 +89,8 @@ class _State:
         self.is_asleep = False
         self._is_awaking = False
         self._uwsgi_forks: UwsgiForks | None = None
+        self._heritage: Pipeline | None = None
+        """What another process recorded and this one is to send."""
         # The operations server, which stands above: the door puts it here.
         self.surface: Surface | None = None
         # Who shows all metrics; while there is one, pipelines have them at hand.
@@ -183,11 +188,15 @@ class _State:
         if "uwsgi" in sys.modules and self._uwsgi_forks is None:
             from ._pipeline.uwsgi_forks import UwsgiForks
 
-            serves = config.server_port is not None or "prometheus" in config.exporters
+            serves = bool(
+                config.server_port is not None
+                or "prometheus" in config.exporters
+                or config.push_gateway_url
+            )
             self._uwsgi_forks = UwsgiForks.expected(
                 self._begin_late,
                 BackgroundThread("flext-heir", self._inherit).start,
-                has_server=serves,
+                has_service=serves,
             )
 
     def _begin_late(self) -> None:
@@ -197,7 +206,7 @@ class _State:
             return
         pipeline.start_threads()
         if self.surface is not None:
-            self.surface.awake(pipeline.config)
+            self.surface.resume()
 
     def _build(
         self, config: "Settings", extras: "Extras", resource: "Resource | None" = None
@@ -338,6 +347,7 @@ class _State:
             with suppress(Exception):
                 self._show(None)
             pipeline.close(deadline)
+        self._close_heritage(deadline)
 
     def stop(self, deadline: float) -> str:
         """Close the pipeline and return to the state before setup.
@@ -352,6 +362,7 @@ class _State:
         with suppress(Exception):
             self._show(None)
         pipeline.close(deadline)
+        self._close_heritage(deadline)
         self._closed = pipeline
         self._exchange(None)
         self._key = None
@@ -373,26 +384,35 @@ class _State:
     def after_fork(self) -> None:
         """Start over in a forked child: the records queued here are the parent's."""
         self._closed = None
-        if self.surface is not None:
-            self.surface.after_fork()
+        self._is_awaking = False
+        heritage, self._heritage = self._heritage, None
+        if heritage is not None:
+            heritage.abandon()
         former = self.pipeline
-        is_heir = self._uwsgi_forks is not None and self._uwsgi_forks.come_true()
-        if former is not None and is_heir:
+        forks = None if former is None else self._uwsgi_forks
+        is_heir = forks is not None and forks.makes_heir()
+        if is_heir:
             measurements.renew_locks()
-            former.leave_page_to_parent()
+            _operations.renew_lock()
         else:
             measurements.start_over()
             _operations.start_over()
+        if self.surface is not None:
+            with suppress(Exception):
+                self.surface.after_fork()
         if former is None:
             return
         from ._pipeline.exchange import Awakening
 
-        if not is_heir:
+        if is_heir:
+            former.leave_page_to_parent()
+            self._heritage = former
+        else:
             # Spans that are open now end here, into locks that nobody may release.
             former.abandon()
         self._inherited.append(former)
         self.pipeline = None
-        self.is_asleep, self._is_awaking = True, False
+        self.is_asleep = True
         self._hooks.send_lines(None)
         tracers, meters, loggers = self.proxies()
         for proxy in (meters, tracers, loggers):
@@ -401,9 +421,22 @@ class _State:
 
     def _inherit(self) -> None:
         """Send what a process recorded that will send nothing any more itself."""
-        former = self._inherited[-1]
+        heritage = self._heritage
+        if heritage is None:
+            return
         self._awake()
-        _retire(former, self.pipeline)
+        with suppress(Exception):
+            if self.pipeline is not None:
+                heritage.hand_over(self.pipeline)
+            heritage.finish(lambda: self._heritage is not heritage)
+        self._close_heritage(time.monotonic() + heritage.config.exit_budget_s)
+
+    def _close_heritage(self, deadline: float) -> None:
+        """Let go of what was inherited; once, by whoever comes first."""
+        heritage, self._heritage = self._heritage, None
+        if heritage is not None:
+            with suppress(Exception):
+                heritage.close(deadline, self.pipeline)
 
     def inherited(self) -> "Pipeline | None":
         """Give the parent's pipeline in a forked child that has none of its own yet."""
@@ -461,13 +494,13 @@ class _State:
 
 
 state = _State()
-start_over = state.after_fork  # the package's fork hook calls it
-
 _operations = OperationTotals()
 """Counts of monitored calls in this process, with or without a pipeline."""
 
 measurements = Measurements(_operations)
 """What was measured in this process and no reader has seen."""
+
+start_over = state.after_fork  # the package's fork hook calls it
 
 
 def _comparable(config: "Settings") -> dict[str, object]:
@@ -476,11 +509,10 @@ def _comparable(config: "Settings") -> dict[str, object]:
     return {**config.values(), "OTEL": environment}
 
 
-def _retire(former: "Pipeline", successor: "Pipeline | None") -> None:
+def _retire(former: "Pipeline", successor: "Pipeline") -> None:
     """Close a pipeline that another one has replaced, whatever happens."""
     try:
-        if successor is not None:
-            former.hand_over(successor)
+        former.hand_over(successor)
         deadline = time.monotonic() + former.config.exit_budget_s
         former.close(deadline, successor)
     except Exception as error:  # noqa: BLE001 - the new one is in force all the same
@@ -490,12 +522,12 @@ def _retire(former: "Pipeline", successor: "Pipeline | None") -> None:
 
 def _at_exit() -> None:
     """Bring out what is left, within the exit budget, whatever happens."""
-    pipeline = state.pipeline
-    if pipeline is None:
+    config = current_config()
+    if config is None:
         return
     # The interpreter is leaving; nobody reads a traceback.
     with suppress(Exception), endings_deferred():
-        state.exit(time.monotonic() + pipeline.config.exit_budget_s)
+        state.exit(time.monotonic() + config.exit_budget_s)
 
 
 _end = EndOfProcess(_at_exit)

@@ -704,6 +704,39 @@ def early_thread() -> None:
     me.made = 2
 
 
+def fork_while_awaking() -> None:
+    """A child forks again while another thread of it builds its pipeline."""
+    start()
+    me.make()
+    state = importlib.import_module("flext_observability.runtime").state
+    pid = os.fork()
+    if pid:
+        wait(pid)
+        return
+    me.becomes("child")
+    is_building, may_go_on = threading.Event(), threading.Event()
+    build = state._start_like
+
+    def build_slowly(parents: Any) -> None:
+        is_building.set()
+        may_go_on.wait(10)
+        build(parents)
+
+    state._start_like = build_slowly
+    thread = threading.Thread(target=me.make)
+    thread.start()
+    is_building.wait(10)
+    pid = os.fork()
+    if not pid:
+        state._start_like = build
+        me.becomes("grandchild")
+        me.make()
+        return
+    may_go_on.set()
+    thread.join()
+    wait(pid)
+
+
 # -- what an unused child costs
 
 
@@ -814,7 +847,7 @@ SCENARIOS: dict[str, Callable[[], None]] = {
         *(in_a_span, from_a_thread, fork_hooks, many_generations, exec_in_child),
         *(shutdown_in_child, mp_fork, mp_spawn, mp_forkserver),
         *(mp_forkserver_preloaded, mp_pool, executor, locks, life, owner, late, crowd),
-        *(early_thread, idle_child, imports),
+        *(early_thread, fork_while_awaking, idle_child, imports),
     )
 }
 

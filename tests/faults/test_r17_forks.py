@@ -202,6 +202,7 @@ FORKS = (
     *("before_setup", "after_setup", "os_exit", "both_call_setup", "double"),
     *("double_idle", "from_a_thread", "fork_hooks", "many_generations"),
     *("exec_in_child", "shutdown_in_child", "crowd", "early_thread"),
+    "fork_while_awaking",
 )
 PROCESSES = ("mp_fork", "mp_spawn", "mp_forkserver", "mp_forkserver_preloaded")
 

@@ -144,6 +144,23 @@ def test_the_last_counts_of_a_process_are_there(directory: Path, port: int) -> N
     assert value_of(page(port), "hits_total") == 6
 
 
+def test_exit_handlers_count_too(directory: Path, port: int) -> None:
+    """Those registered after setup() run before the last write, a second one or not."""
+    run_program(
+        """
+        import atexit, sys
+        import flext_observability as fo
+        options = {"exporters": ["none"], "server_metrics_dir": sys.argv[1]}
+        fo.setup("web", **options).unwrap()
+        hits = fo.flext_counter("hits")
+        atexit.register(lambda: hits.add(5))
+        fo.setup("web", log_level="ERROR", **options).unwrap()
+        """,
+        str(directory),
+    ).ok()
+    assert value_of(page(port), "hits_total") == 5
+
+
 def test_an_interrupted_addition_counts_once(directory: Path, port: int) -> None:
     """Who died between adding up and tidying left files that were counted already."""
     worker = Worker(directory)

@@ -1,12 +1,17 @@
 """Threads of ours: daemons that are started when there is work for them."""
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-# One per process, and the lowest part of all: nobody can hand it to every thread.
-_held = threading.Event()
+
+class _Hold:
+    """Whether this process may have threads of ours; one, for every such thread."""
+
+    pid = 0
+    """The process that may not; its forked children may, whatever runs in them."""
 
 
 def hold_threads() -> None:
@@ -14,17 +19,17 @@ def hold_threads() -> None:
 
     Whoever needs one gets none, as from an interpreter that shuts down.
     """
-    _held.set()
+    _Hold.pid = os.getpid()
 
 
 def release_threads() -> None:
     """Start threads again."""
-    _held.clear()
+    _Hold.pid = 0
 
 
 def may_start() -> bool:
     """Whether threads may be started."""
-    return not _held.is_set()
+    return not _Hold.pid or _Hold.pid != os.getpid()
 
 
 @contextmanager
@@ -33,8 +38,10 @@ def endings_deferred() -> Generator[None]:
 
     uWSGI ends a process in its signal handler, in whatever thread that comes to run. A
     second signal while exit handlers run, or in one of our threads, cuts them short.
+    Programs that a callback of the host starts there inherit that.
     """
-    if "uwsgi" not in sys.modules:  # elsewhere handlers run between bytecodes
+    # Elsewhere handlers run between bytecodes. There is no uWSGI on Windows.
+    if "uwsgi" not in sys.modules or sys.platform == "win32":
         yield
         return
     import signal
@@ -74,7 +81,7 @@ class BackgroundThread:
         """
         if self.is_running():
             return True
-        if _held.is_set():
+        if not may_start():
             return False
         with self._lock:
             if not self.is_running():

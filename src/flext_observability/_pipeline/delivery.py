@@ -136,6 +136,13 @@ class Delivery:
         self._full.ring()
         self._bell.ring()
 
+    def send_here(self, deadline: float) -> None:
+        """Send what waits in this thread, for want of another one, until a deadline."""
+        self._deadline = deadline
+        self._work(self._drain)
+        if not self._is_closing:
+            self._deadline = math.inf
+
     def drain_until(self, deadline: float) -> None:
         """From now on only send what waits, until a deadline; do not wait for it."""
         self._deadline = deadline

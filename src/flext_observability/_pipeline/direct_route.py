@@ -134,6 +134,11 @@ class DirectRoute(Generic[T]):
     def flush(self, deadline: float) -> bool:
         """Export what was put so far; say whether all was settled in time."""
         self.hurry()
+        if self._queue and not self.start():  # no thread to be had
+            self._deadline = deadline
+            self._work(self._drain)
+            if not self._is_closing:
+                self._deadline = math.inf
         return self.ledger.wait_settled(deadline)
 
     def drain_until(self, deadline: float) -> None:

@@ -80,9 +80,13 @@ class OperationTotals:
     def __init__(self) -> None:
         self.start_over()
 
-    def start_over(self) -> None:
-        """Begin at zero, with a new lock: in a forked child another thread held it."""
+    def renew_lock(self) -> None:
+        """Free the lock in a forked child, whoever held it in the parent."""
         self.lock = threading.RLock()
+
+    def start_over(self) -> None:
+        """Begin at zero, in a forked child too."""
+        self.renew_lock()
         self._rows: LatestSeries[OperationKey, Row] = LatestSeries()
         self.all = OperationFigures()
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # loaded where there is such a page
 
 # How long a close waits for the ends of all threads.
 _JOIN_S = 0.1
+_FINISHING_STEP_S = 1.0
 
 
 class Extras(NamedTuple):
@@ -243,6 +244,25 @@ class Pipeline:
         self._run_foreign(deadline, [*calls, lambda: self._release_readers(kept)])
         self.let_go(deadline)
         self._say_what_is_left()
+
+    def finish(self, is_over: Callable[[], bool]) -> None:
+        """Send what is here, however long that takes; nothing is added any more.
+
+        Args:
+            is_over: Whether to stop waiting for that.
+        """
+        deadline = time.monotonic() + self.config.exit_budget_s
+        self._collect(deadline)
+        self.secure(deadline)
+        for route in self.routes:
+            if route.signal is not Signal.METRICS:  # they are collected
+                route.start()
+            route.hurry()
+        for route in self.routes:
+            while not is_over() and not route.ledger.wait_settled(
+                time.monotonic() + _FINISHING_STEP_S
+            ):
+                pass
 
     def let_go(self, deadline: float) -> None:
         """Let go of all that is ours; nothing more is collected for it.
@@ -475,7 +495,7 @@ class ForeignThread:
         self._is_started = False
 
     def start(self) -> None:
-        """Start the thread unless it runs or cannot be had."""
+        """Start the thread unless it runs, or cannot or may not be had."""
         if self._is_started or not may_start():
             return
         with suppress(RuntimeError):

@@ -103,8 +103,8 @@ class SpooledRoute(Generic[T]):
         self._delivery.hurry()
         is_written = self._intake.secure(deadline)
         self._delivery.hurry()
-        if not self._delivery.start():  # waiting would be for nothing
-            return not self.ledger.snapshot().pending
+        if not self._delivery.start():
+            self._delivery.send_here(deadline)
         return is_written and self.ledger.wait_settled(deadline)
 
     def drain_until(self, deadline: float) -> None:

@@ -2,15 +2,17 @@
 
 Unless it is started with ``py-call-uwsgi-fork-hooks``, no fork hook runs in a worker:
 not ours, which give it a pipeline of its own, nor those of ``threading``, ``random`` or
-the OpenTelemetry SDK. And it forks without the GIL: if a thread has that just then,
-the worker waits for it for ever. So until then no thread of ours runs, and nothing is
-sent. The master runs no Python any more, not even exit handlers: what was recorded
-while the program was loaded is sent by the first worker, its heir.
+the OpenTelemetry SDK. And it forks without the GIL: if a thread has that just then, the
+worker waits for it for ever. So no thread that sends or collects runs until then. The
+master runs no Python afterwards, not even exit handlers: what was recorded while the
+program was loaded is sent by the first worker, its heir.
 """
 
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from mmap import mmap
 from typing import Any, Protocol
 
@@ -19,6 +21,7 @@ from .background import hold_threads, release_threads
 
 _HOOKS = "py-call-uwsgi-fork-hooks"
 _HOOKS_WITHOUT_GIL = "py-call-osafterfork"
+_SWITCHED_OFF = {b"false", b"off", b"no", b"0"}  # as uWSGI reads it
 
 
 class _Uwsgi(Protocol):
@@ -35,6 +38,10 @@ class _Uwsgi(Protocol):
 
     def mule_id(self) -> int:
         """Give the number of this mule, from 1; 0 elsewhere."""
+        ...
+
+    def i_am_the_spooler(self) -> bool:
+        """Whether this process is a spooler."""
         ...
 
     def masterpid(self) -> int:
@@ -63,10 +70,10 @@ class UwsgiForks:
         self._loader_pid = os.getpid()
         self._has_heir = mmap(-1, 1)  # shared by all that are forked from here
         hold_threads()
-        decorators: Any = sys.modules.get("uwsgidecorators")
         self._next: Callable[[], None] | None = None
-        if decorators is not None:  # the hook is its own
-            decorators.postfork_chain.insert(0, self._after_fork)
+        chain = _hooks_of_decorators(uwsgi)
+        if chain is not None:
+            chain.insert(0, self._after_fork)
         else:
             self._next = getattr(uwsgi, "post_fork_hook", None)
             uwsgi.post_fork_hook = self._after_fork
@@ -77,45 +84,41 @@ class UwsgiForks:
         begin: Callable[[], None],
         inherit: Callable[[], object],
         *,
-        has_server: bool,
+        has_service: bool,
     ) -> "UwsgiForks | None":
         """Prepare for them, where there will be any that Python is not told of.
 
         Args:
             begin: See the class.
             inherit: See the class.
-            has_server: Whether this process serves a page, in a thread that does run.
+            has_service: Whether this process is to serve pages, or to push metrics.
         """
         uwsgi: Any = sys.modules.get("uwsgi")  # it is there inside uWSGI alone
-        options = getattr(uwsgi, "opt", None)
-        if not isinstance(options, dict):
+        if not isinstance(getattr(uwsgi, "opt", None), dict):
             return None
-        is_told = _HOOKS in options and uwsgi.has_threads
+        is_told = _is_on(uwsgi, _HOOKS) and uwsgi.has_threads
         is_alone = not uwsgi.masterpid() and uwsgi.numproc == 1
         # With lazy-apps each worker loads the program, and is no longer forked.
-        is_forked = uwsgi.worker_id() or uwsgi.mule_id()
+        is_forked = uwsgi.worker_id() or uwsgi.mule_id() or uwsgi.i_am_the_spooler()
         if is_told or is_alone or is_forked:
             return None
-        if has_server:
+        if has_service:
             say(
                 WARNING,
-                "uWSGI forks its workers without Python's lock while a page is served "
-                "here, so a worker may hang. Start it with %s = true, or with "
-                "lazy-apps = true",
+                "uWSGI forks its workers without Python's lock: a page that is served "
+                "here may make one hang, and no metrics are pushed. Start it with "
+                "%s = true, or with lazy-apps = true",
                 _HOOKS,
             )
         return cls(uwsgi, begin, inherit)
 
-    def come_true(self) -> bool:
-        """Begin in a forked child: threads may run there.
+    def makes_heir(self) -> bool:
+        """Whether this forked child goes on with what was recorded before the forks.
 
-        Returns:
-            Whether it goes on with what was recorded before the forks, which is so in
-            the first of all processes that may.
+        That is the first of all processes that may; whoever asks is taken at his word.
         """
-        release_threads()
         is_first = self._uwsgi.worker_id() == 1 and not self._has_heir[0]
-        if is_first and os.getpid() != self._loader_pid:
+        if is_first and os.getppid() == self._loader_pid:  # no child of a worker
             self._has_heir[0] = 1  # a worker 1 that comes later is none
             self._is_heir = True
         return self._is_heir
@@ -125,7 +128,7 @@ class UwsgiForks:
         if os.getpid() == self._loader_pid:
             release_threads()
             self._begin()
-        elif _HOOKS_WITHOUT_GIL not in self._uwsgi.opt:
+        elif not _is_on(self._uwsgi, _HOOKS_WITHOUT_GIL):
             from ctypes import pythonapi
 
             # What `os.fork()` does in a child, and that option.
@@ -135,3 +138,29 @@ class UwsgiForks:
             self._inherit()
         if self._next is not None:
             self._next()
+
+
+def _is_on(uwsgi: _Uwsgi, option: str) -> bool:
+    """Whether an option without a value is set, and not switched off again."""
+    return uwsgi.opt.get(option, b"false") not in _SWITCHED_OFF
+
+
+def _hooks_of_decorators(uwsgi: _Uwsgi) -> list[Callable[[], None]] | None:
+    """Give the hooks of ``uwsgidecorators``, which would replace ours when it came.
+
+    It takes these places of uWSGI for itself, where the program may have something.
+    """
+    places = ("post_fork_hook", "spooler", "mule_msg_hook")
+    former = {name: getattr(uwsgi, name) for name in places if hasattr(uwsgi, name)}
+    is_new = "uwsgidecorators" not in sys.modules
+    decorators: Any = None
+    with suppress(Exception):  # there is none, or it wants a master
+        decorators = import_module("uwsgidecorators")
+    chain: list[Callable[[], None]] | None = getattr(decorators, "postfork_chain", None)
+    if is_new and chain is not None:
+        hook = former.pop("post_fork_hook", None)
+        if hook is not None:
+            chain.append(hook)
+        for name, found in former.items():
+            setattr(uwsgi, name, found)
+    return chain

@@ -100,14 +100,19 @@ class SharedMetrics:
     def start(self) -> None:
         """Begin to write every second, and once at the end of the process.
 
+        While threads are held, it is that once only; see :meth:`resume`.
+
         Raises:
             RuntimeError: No thread can be started.
         """
         if not self._thread.start() and may_start():
             self.abandon()
             raise RuntimeError("can't start new thread")
-        atexit.unregister(self.close)
         atexit.register(self.close)
+
+    def resume(self) -> None:
+        """Begin now, if that had to wait until threads may be started."""
+        self._thread.start()
 
     def families(self) -> list[Metric]:
         """Give the page of all processes, as it is now.

@@ -46,6 +46,11 @@ class OperationsSurface:
         with suppress(FlextObservabilityConfigurationError):
             self.share(config)
 
+    def resume(self) -> None:
+        """Begin what had to wait until this process may have threads."""
+        if self._sharing is not None:
+            self._sharing.resume()
+
     def after_fork(self) -> None:
         """Let go of what is the parent's."""
         for part in (self._server, self._sharing):
@@ -65,7 +70,6 @@ class OperationsSurface:
         with self._lock:
             directory = config.server_metrics_dir
             if self._sharing is not None and self._sharing.directory == directory:
-                self._sharing.start()  # it may have had to wait
                 return
             self._stop_sharing()
             if directory is None:

@@ -2,11 +2,13 @@
 
 ``SERVER_SETUP`` holds the arguments of ``fo.setup`` as JSON. Requests: ``/?n=7`` makes
 span 7; with ``&sleep=0.1`` it takes its time; ``/status`` gives the ledger. With
-``SERVER_AT_LOAD`` it makes a span, a log line and a count while it is loaded.
+``SERVER_AT_LOAD`` it makes a span, a log line and a count while it is loaded, and does
+what the words there say: ``flush``, ``shutdown``, ``decorators``.
 """
 
 import atexit
 import dataclasses
+import importlib
 import json
 import logging
 import os
@@ -34,10 +36,17 @@ def say_how_long() -> None:
 
 
 fo.setup("web", **json.loads(os.environ["SERVER_SETUP"])).unwrap()
-if os.environ.get("SERVER_AT_LOAD"):
+at_load = os.environ.get("SERVER_AT_LOAD", "").split()
+if at_load:
     with fo.flext_span("load", {"pid": os.getpid()}):
         logging.getLogger("web").warning("loaded by %s", os.getpid())
     fo.flext_counter("loads").add(1)
+if "decorators" in at_load:
+    importlib.import_module("uwsgidecorators")
+if "flush" in at_load:
+    os.write(2, f"FLUSHED {fo.flush(10).is_success}\n".encode())
+if "shutdown" in at_load:
+    fo.shutdown(10).unwrap()
 
 
 @atexit.register
