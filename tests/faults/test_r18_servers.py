@@ -227,7 +227,7 @@ def assert_every_request(
     cut: Collection[str] = (),
     *,
     may_lack: bool = False,
-) -> None:
+) -> int:
     """The span of every answered request is there, once; none is of no request.
 
     Args:
@@ -237,15 +237,18 @@ def assert_every_request(
         cut: Pids of workers that the server did not let run their exit handlers; their
             spans may be there twice.
         may_lack: Whether spans of those may be missing, because they are in memory.
+
+    Returns:
+        How many are missing there.
     """
     spans = collector.spans("request")
     by = {span.attributes["n"]: str(span.resource["process.pid"]) for span in spans}.get
     numbers = Counter(span.attributes["n"] for span in spans)
     attempted = set(clients.answered) | set(clients.failed)
     assert set(numbers) <= attempted
-    missing = set(clients.answered) - set(numbers)
+    lost = missing = set(clients.answered) - set(numbers)
     if may_lack:
-        missing = {n for n in missing if clients.answered[n] not in cut}
+        missing = {n for n in lost if clients.answered[n] not in cut}
     numbers = Counter({n: c for n, c in numbers.items() if by(n) not in cut})
     assert not missing, f"{len(missing)} of {len(clients.answered)} are missing"
     assert numbers.total() - len(numbers) <= repeated
@@ -257,6 +260,7 @@ def assert_every_request(
     }
     assert len({instance for _, instance in instances}) == len(instances)
     assert len({pid for pid, _ in instances}) == len(instances)
+    return len(lost)
 
 
 # -- gunicorn
@@ -537,7 +541,7 @@ def test_uwsgi_life(
         assert max(server.exits_s) < EXIT_BUDGET_S
     if durability != "memory":
         drain(http_collector, tmp_path)
-    assert_every_request(
+    lost = assert_every_request(
         http_collector,
         clients,
         cut=cut_by_uwsgi(server),
@@ -548,7 +552,7 @@ def test_uwsgi_life(
         name=f"uwsgi_{forks}_{durability}",
         requests=len(clients.answered),
         workers=len(set(clients.answered.values())),
-        lost=0,
+        lost=lost,
         exit_s=round(took_s, 2),
     )
 
