@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from weakref import WeakSet
 
-from ._pipeline.background import BackgroundThread, endings_deferred
+from ._pipeline.background import BackgroundThread, defer_endings
 from ._pipeline.measurements import Measurements
 from ._pipeline.operations import OperationTotals
 from .constants import DropReason, Signal
@@ -525,9 +525,10 @@ def _at_exit() -> None:
     config = current_config()
     if config is None:
         return
-    # The interpreter is leaving; nobody reads a traceback.
-    with suppress(Exception), endings_deferred():
+    admit_endings = defer_endings()
+    with suppress(Exception):  # the interpreter is leaving; nobody reads a traceback
         state.exit(time.monotonic() + config.exit_budget_s)
+    admit_endings()
 
 
 _end = EndOfProcess(_at_exit)

@@ -576,6 +576,8 @@ def test_uwsgi_sends_what_was_recorded_while_it_loaded(
         http_collector.wait_for(lambda: http_collector.spans("load"))
         http_collector.wait_for(lambda: http_collector.logs(f"loaded by {loader_pid}"))
         http_collector.wait_for(lambda: http_collector.metrics("loads"))
+        # Else one of them has the GIL some day when the master forks.
+        assert threads_of(loader_pid) == [loader_pid]
         with Clients(server.port) as clients:
             server.wait_said("Respawned uWSGI worker", 2)  # they are no heirs
             clients.wait(20)
@@ -661,6 +663,38 @@ def test_a_spooler_of_uwsgi(
         server.stop()
     span = http_collector.span("spooler")
     assert span.resource["process.pid"] == span.attributes["pid"]
+
+
+@needs("pyuwsgi")
+def test_uwsgi_is_told_to_end_twice(http_collector: Collector, tmp_path: Path) -> None:
+    """Its second exit does not cut the first one short, in whatever thread it comes."""
+    http_collector.answer_always(HANG)
+    with uwsgi(http_collector, tmp_path, "--processes", "1") as server:
+        pid = server.process.pid
+        get(server.port, "/?n=1")
+        http_collector.wait_for(http_collector.requests)
+        ours = [thread for thread in threads_of(pid) if thread != pid]
+        assert ours
+        assert all(blocks(pid, thread, signal.SIGINT) for thread in ours)
+        time.sleep(1.0)  # the request is over for uWSGI, too
+        server.signal(signal.SIGINT)
+        time.sleep(0.5)
+        server.signal(signal.SIGINT)
+        server.process.wait(20)
+        assert "not delivered yet: 1 traces" in server.said, server.said
+
+
+def threads_of(pid: int) -> list[int]:
+    """Give the ids of the threads of a process; the main one has the id of it."""
+    return sorted(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def blocks(pid: int, thread: int, number: int) -> bool:
+    """Whether that thread lets others take a signal."""
+    said = Path(f"/proc/{pid}/task/{thread}/status").read_text("utf-8")
+    blocked = re.search(r"SigBlk:\s*([0-9a-f]+)", said)
+    assert blocked, said
+    return bool(int(blocked[1], 16) >> (number - 1) & 1)
 
 
 @needs("pyuwsgi")

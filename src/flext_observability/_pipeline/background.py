@@ -3,8 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 
 class _Hold:
@@ -32,26 +31,24 @@ def may_start() -> bool:
     return not _Hold.pid or _Hold.pid != os.getpid()
 
 
-@contextmanager
-def endings_deferred() -> Generator[None]:
-    """In a worker of uWSGI, keep signals that end it away from this thread.
+def defer_endings() -> Callable[[], object]:
+    """In a process of uWSGI, keep signals that end it away from this thread.
 
     uWSGI ends a process in its signal handler, in whatever thread that comes to run. A
     second signal while exit handlers run, or in one of our threads, cuts them short.
     Programs that a callback of the host starts there inherit that.
+
+    Returns:
+        What lets them come again; a thread of ours never does, not even as it ends.
     """
     # Elsewhere handlers run between bytecodes. There is no uWSGI on Windows.
     if "uwsgi" not in sys.modules or sys.platform == "win32":
-        yield
-        return
+        return lambda: None
     import signal
 
     endings = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
     former = signal.pthread_sigmask(signal.SIG_BLOCK, endings)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+    return lambda: signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 class BackgroundThread:
@@ -77,7 +74,7 @@ class BackgroundThread:
     def start(self) -> bool:
         """Start it unless it runs; say whether it does.
 
-        An interpreter that shuts down refuses threads.
+        An interpreter that shuts down refuses threads; so does :func:`hold_threads`.
         """
         if self.is_running():
             return True
@@ -117,8 +114,8 @@ class BackgroundThread:
             return
         try:
             self._working = threading.current_thread()
-            with endings_deferred():
-                self._run()
+            defer_endings()
+            self._run()
         finally:
             self._turn.release()
 

@@ -138,6 +138,8 @@ class Delivery:
 
     def send_here(self, deadline: float) -> None:
         """Send what waits in this thread, for want of another one, until a deadline."""
+        if self._is_closing:
+            return  # whoever closes it does so, until another deadline
         self._deadline = deadline
         self._work(self._drain)
         if not self._is_closing:

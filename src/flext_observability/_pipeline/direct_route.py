@@ -134,7 +134,8 @@ class DirectRoute(Generic[T]):
     def flush(self, deadline: float) -> bool:
         """Export what was put so far; say whether all was settled in time."""
         self.hurry()
-        if self._queue and not self.start():  # no thread to be had
+        # No thread to be had; whoever closes it exports until another deadline.
+        if self._queue and not self.start() and not self._is_closing:
             self._deadline = deadline
             self._work(self._drain)
             if not self._is_closing:

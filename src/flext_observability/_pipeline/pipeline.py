@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # loaded where there is such a page
 
 # How long a close waits for the ends of all threads.
 _JOIN_S = 0.1
+# How long one that is finished waits before it asks again whether to go on.
 _FINISHING_STEP_S = 1.0
 
 

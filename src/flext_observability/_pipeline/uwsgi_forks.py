@@ -115,7 +115,7 @@ class UwsgiForks:
     def makes_heir(self) -> bool:
         """Whether this forked child goes on with what was recorded before the forks.
 
-        That is the first of all processes that may; whoever asks is taken at his word.
+        That is the first one that asks as worker 1, and no other process after it.
         """
         is_first = self._uwsgi.worker_id() == 1 and not self._has_heir[0]
         if is_first and os.getppid() == self._loader_pid:  # no child of a worker
